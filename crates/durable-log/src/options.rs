@@ -1,0 +1,31 @@
+//! Limits of a log, set when it is opened.
+
+use std::time::Duration;
+
+/// Limits of a log. The defaults suit a server's journal.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Size of a segment file, header included. A larger append gets a segment that fits it.
+    pub segment_bytes: u64,
+    /// Most bytes of one append: its records and four bytes for each record's length.
+    pub append_bytes_max: u32,
+    /// The committer starts a sync when so many bytes are not durable, so that a small sync that
+    /// somebody waits for finds little left to do.
+    pub sync_ahead_bytes: u64,
+    /// [`crate::Log::room`] makes writers wait while so many bytes are not durable.
+    pub unsynced_bytes_max: u64,
+    /// Longest time that the committer leaves appended bytes without a sync.
+    pub sync_interval: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            segment_bytes: 64 << 20,
+            append_bytes_max: 32 << 20,
+            sync_ahead_bytes: 4 << 20,
+            unsynced_bytes_max: 64 << 20,
+            sync_interval: Duration::from_secs(1),
+        }
+    }
+}
