@@ -22,6 +22,16 @@
 //!
 //! Invariant: no input panics, and none makes this module hold more than the input or the caller's bound justifies.
 
+mod build;
+mod codec;
+mod header;
+mod record;
+
+pub use build::{Builder, NewRecord};
+pub use codec::Compression;
+pub use header::{Batch, Batches, Header, Stamped, batches, stamp};
+pub use record::{Record, RecordHeader, Records};
+
 /// Bytes of a batch before its records.
 pub const HEADER_BYTES: usize = 61;
 
@@ -42,6 +52,9 @@ pub enum BatchError {
     /// The length field cannot be.
     #[error("length {0} cannot be")]
     Length(i32),
+    /// A count in the header is negative.
+    #[error("{0} cannot be negative")]
+    Negative(&'static str),
     /// The checksum does not match.
     #[error("checksum {found:08x} is not {expected:08x}")]
     Checksum {
@@ -71,3 +84,6 @@ pub enum BatchError {
         what: &'static str,
     },
 }
+
+#[cfg(test)]
+mod tests;
