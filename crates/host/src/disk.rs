@@ -99,6 +99,8 @@ pub struct DirEntry {
     pub name: String,
     /// Whether the name is a directory.
     pub is_dir: bool,
+    /// Size of a file; 0 for a directory.
+    pub bytes: u64,
 }
 
 /// Room on a file system, in bytes.
