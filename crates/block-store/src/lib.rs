@@ -1,1 +1,94 @@
-//! Placeholder.
+//! Immutable blocks: named runs of at most 4 MiB that are written once, read in ranges, and deleted whole.
+//!
+//! A block packs pieces of many strands back to back and ends in a footer that names each piece and holds a
+//! checksum per 64 KiB, so that a range read checks just what it touches. The bytes are described in
+//! `docs/formats/block.md` and made and parsed in [`format`](mod@format).
+//!
+//! Two stores, one conformance suite ([`conformance`]): [`Directory`] on `host::Disk`, where a block is durable
+//! when [`BlockStore::put`] returns, and [`Memory`].
+//!
+//! Not here: who uses a block, and when one may go.
+
+pub mod conformance;
+mod directory;
+mod error;
+pub mod format;
+mod memory;
+mod name;
+
+use std::fmt::Debug;
+use std::ops::{ControlFlow, Range};
+
+use bytes::Bytes;
+
+pub use directory::Directory;
+pub use error::{DeleteError, ListError, OpenError, PutError, ReadError};
+pub use format::{Block, BlockBuilder, Footer, FormatError, Piece, Placed};
+pub use memory::Memory;
+pub use name::{BlockName, ParseNameError};
+
+/// Most payload in one block.
+pub const BLOCK_BYTES_MAX: u32 = 4 * 1024 * 1024;
+
+/// Most pieces in one block.
+pub const BLOCK_PIECES_MAX: u32 = 64 * 1024;
+
+/// How many payload bytes one checksum covers; the last chunk of a block may be shorter.
+pub const CHUNK_BYTES: u32 = 64 * 1024;
+
+/// What a store holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Number of blocks.
+    pub blocks: u64,
+    /// Their bytes, with headers and footers.
+    pub bytes: u64,
+}
+
+/// A place for blocks. All methods block until done and may be called from any thread.
+pub trait BlockStore: Debug + Send + Sync {
+    /// Stores a block. When it returns, the block survives whatever the store promises to survive (for
+    /// [`Directory`] a power cut: bytes and name are synced).
+    ///
+    /// # Errors
+    ///
+    /// [`PutError::AlreadyExists`] leaves the earlier block as it is, whatever its bytes: a name is used once.
+    /// After [`PutError::NoSpace`] and [`PutError::Io`] the block may or may not exist: try again under a
+    /// new name, and let collection find this one.
+    fn put(&self, block: &Block) -> Result<(), PutError>;
+
+    /// Reads `range` of a block's payload, its checksums verified.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError`], each naming the block; never zeros in place of bytes that are not there.
+    fn read(&self, name: BlockName, range: Range<u32>) -> Result<Bytes, ReadError>;
+
+    /// Reads a block's footer: its pieces and where they lie.
+    ///
+    /// # Errors
+    ///
+    /// As [`BlockStore::read`].
+    fn footer(&self, name: BlockName) -> Result<Footer, ReadError>;
+
+    /// Deletes a block and says whether it existed. Not synced: after a power cut it may be back.
+    ///
+    /// # Errors
+    ///
+    /// [`DeleteError`] when the store refuses; the block is still there.
+    fn delete(&self, name: BlockName) -> Result<bool, DeleteError>;
+
+    /// Shows `visit` each block's name and size in bytes, header and footer included, in order of name,
+    /// until it breaks. Blocks that come or go meanwhile may be shown or not.
+    ///
+    /// # Errors
+    ///
+    /// [`ListError`] when the store cannot say what it holds; what was shown until then exists.
+    fn list(
+        &self,
+        visit: &mut dyn FnMut(BlockName, u64) -> ControlFlow<()>,
+    ) -> Result<(), ListError>;
+
+    /// How many blocks and bytes there are; at once, from memory.
+    fn usage(&self) -> Usage;
+}

@@ -1,0 +1,501 @@
+//! Blocks as files in a directory, on `host::Disk` so that crash simulation sees every step.
+//!
+//! ```text
+//! DIR/dddddddd-eeeeeeeeeeeeeeee/cccccccccccccc/NAME.blk     domain-epoch, counter / 256, the name in full
+//!                                             /NAME.tmp     a block being written
+//! ```
+//!
+//! Put writes `NAME.tmp`, syncs it, renames it, and syncs the folder, whose own name was synced before: so
+//! a `.blk` file is always whole, and durable once put returned. Creating `NAME.tmp` claims the name, which
+//! keeps two writers of one name apart. Leftover `.tmp` files are removed at open, other strangers left alone.
+//!
+//! Invariant: `usage` counts every `.blk` file there is. Folders are never removed; one holds up to 1 GiB.
+//!
+//! Not here: the bytes of a block (`crate::format`), open handles (`handles`).
+
+mod handles;
+
+use std::collections::HashSet;
+use std::io;
+use std::ops::{ControlFlow, Range};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use host::{Disk, File, Host, OpenMode};
+
+use self::handles::{Handle, Handles};
+use crate::format::{BLOCK_FILE_BYTES_MAX, HEADER_BYTES, Layout, TRAILER_BYTES};
+use crate::{
+    Block, BlockName, BlockStore, DeleteError, Footer, FormatError, ListError, OpenError, PutError,
+    ReadError, Usage,
+};
+
+/// How much of a file's end is read at once in the hope that it holds the footer.
+const TAIL_GUESS_BYTES: usize = 4096;
+
+/// Of how many folders it is remembered that their names are durable.
+const FOLDERS_REMEMBERED_MAX: usize = 64;
+
+/// A store in a directory.
+#[derive(Debug)]
+pub struct Directory {
+    disk: Arc<dyn Disk>,
+    dir: PathBuf,
+    handles: Handles,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    usage: Usage,
+    durable_folders: HashSet<PathBuf>,
+}
+
+/// What an entry of a folder is.
+enum Found {
+    Block(BlockName),
+    Leftover,
+    Stranger,
+}
+
+impl Directory {
+    /// Opens the store in `dir`, creating it if it is missing, removes what an interrupted put left, and
+    /// counts the blocks: one listing of all folders.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError::Io`] when the disk refuses.
+    pub fn open(host: &Host, dir: &Path) -> Result<Self, OpenError> {
+        let disk = Arc::clone(&host.disk);
+        disk.create_dir_all(dir).map_err(|source| OpenError::Io { path: dir.into(), source })?;
+        let store =
+            Self { disk, dir: dir.into(), handles: Handles::default(), state: Mutex::default() };
+        let mut usage = Usage::default();
+        let mut leftovers = Vec::new();
+        let walked = store.walk(&mut |path, found, bytes| {
+            match found {
+                Found::Block(_) => {
+                    usage.blocks += 1;
+                    usage.bytes += bytes;
+                }
+                Found::Leftover => leftovers.push(path),
+                Found::Stranger => {
+                    tracing::warn!(path = %path.display(), "not a block; left alone")
+                }
+            }
+            ControlFlow::Continue(())
+        });
+        walked.map_err(|ListError::Io { path, source }| OpenError::Io { path, source })?;
+        for path in leftovers {
+            tracing::info!(path = %path.display(), "removing a block that was never finished");
+            store.disk.unlink(&path).map_err(|source| OpenError::Io { path, source })?;
+        }
+        store.state().usage = usage;
+        Ok(store)
+    }
+
+    fn folder(&self, name: BlockName) -> PathBuf {
+        self.dir
+            .join(format!("{:08x}-{:016x}", name.domain, name.epoch))
+            .join(format!("{:014x}", name.counter >> 8))
+    }
+
+    fn path(&self, name: BlockName) -> PathBuf {
+        self.folder(name).join(format!("{name}.blk"))
+    }
+
+    /// Shows `visit` each file two folders down, its kind and size, in order of name.
+    fn walk(
+        &self,
+        visit: &mut dyn FnMut(PathBuf, Found, u64) -> ControlFlow<()>,
+    ) -> Result<(), ListError> {
+        for epoch in self.folders(&self.dir)? {
+            for folder in self.folders(&epoch)? {
+                let files = self.disk.list(&folder);
+                for file in
+                    files.map_err(|source| ListError::Io { path: folder.clone(), source })?
+                {
+                    let path = folder.join(&file.name);
+                    let found = if file.is_dir {
+                        Found::Stranger
+                    } else {
+                        self.recognise(&path, &file.name)
+                    };
+                    if visit(path, found, file.bytes).is_break() {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn folders(&self, dir: &Path) -> Result<Vec<PathBuf>, ListError> {
+        let entries =
+            self.disk.list(dir).map_err(|source| ListError::Io { path: dir.into(), source })?;
+        Ok(entries
+            .into_iter()
+            .filter(|entry| entry.is_dir)
+            .map(|entry| dir.join(entry.name))
+            .collect())
+    }
+
+    /// A block in a folder where it would not be looked for is a stranger.
+    fn recognise(&self, path: &Path, file_name: &str) -> Found {
+        let Some((stem, kind)) = file_name.rsplit_once('.') else { return Found::Stranger };
+        match (stem.parse::<BlockName>(), kind) {
+            (Ok(name), "blk") if self.path(name) == path => Found::Block(name),
+            (Ok(_), "tmp") => Found::Leftover,
+            (Ok(_) | Err(_), _) => Found::Stranger,
+        }
+    }
+
+    /// Makes sure that `folder` exists and is still there after a power cut.
+    ///
+    /// Also an existing folder's name may not be durable yet, if the process ended before it synced it.
+    fn prepare(&self, folder: &Path) -> io::Result<()> {
+        if self.state().durable_folders.contains(folder) {
+            return Ok(());
+        }
+        self.disk.create_dir_all(folder)?;
+        for parent in folder.ancestors().skip(1).take(2) {
+            self.disk.sync_dir(parent)?;
+        }
+        let mut state = self.state();
+        if state.durable_folders.len() >= FOLDERS_REMEMBERED_MAX {
+            state.durable_folders.clear();
+        }
+        state.durable_folders.insert(folder.into());
+        Ok(())
+    }
+
+    /// Writes the block under its temporary name, which the caller has just created as `file`, and renames it.
+    fn write(&self, file: &dyn File, temp: &Path, block: &Block) -> Result<(), PutError> {
+        let name = block.name();
+        let path = self.path(name);
+        match self.disk.open(&path, OpenMode::Read) {
+            Ok(_) => return Err(PutError::AlreadyExists { name }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(source) => return Err(PutError::Io { name, source }),
+        }
+        let refused = |source| put_error(name, source);
+        file.write_all_at(block.bytes(), 0).map_err(refused)?;
+        file.sync_data().map_err(refused)?;
+        self.disk.rename(temp, &path).map_err(refused)
+    }
+
+    /// Opens a block's file and reads its footer.
+    fn load(&self, name: BlockName) -> Result<(Arc<dyn File>, Footer), ReadError> {
+        let path = self.path(name);
+        let file = match self.disk.open(&path, OpenMode::Read) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(ReadError::Missing { name });
+            }
+            Err(source) => return Err(ReadError::Io { name, source }),
+        };
+        let size = file.size().map_err(|source| ReadError::Io { name, source })?;
+        let wrong = |source| ReadError::from_format(name, path.display().to_string(), source);
+        let size = match usize::try_from(size) {
+            Ok(size) if (HEADER_BYTES + TRAILER_BYTES..=BLOCK_FILE_BYTES_MAX).contains(&size) => {
+                size
+            }
+            _ => return Err(wrong(FormatError::Damaged { at: size, why: "no block ends" })),
+        };
+        let mut header = [0; HEADER_BYTES];
+        self.read_exact(&*file, name, &mut header, 0)?;
+        Footer::check_header(&header).map_err(wrong)?;
+        let mut tail = vec![0; (size - HEADER_BYTES).min(TAIL_GUESS_BYTES)];
+        let tail_at = size - tail.len();
+        self.read_exact(&*file, name, &mut tail, tail_at)?;
+        let layout =
+            Layout::parse(&tail[tail.len() - TRAILER_BYTES..], Some(size as u64)).map_err(wrong)?;
+        if layout.tail_len() > tail.len() {
+            tail = vec![0; layout.tail_len()];
+            self.read_exact(&*file, name, &mut tail, layout.footer_at())?;
+        }
+        let footer =
+            Footer::parse(&header, &tail[tail.len() - layout.tail_len()..]).map_err(wrong)?;
+        if footer.name() != name {
+            return Err(wrong(FormatError::Damaged {
+                at: 12,
+                why: "the file holds another block",
+            }));
+        }
+        Ok((file, footer))
+    }
+
+    fn read_exact(
+        &self,
+        file: &dyn File,
+        name: BlockName,
+        buf: &mut [u8],
+        at: usize,
+    ) -> Result<(), ReadError> {
+        file.read_exact_at(buf, at as u64).map_err(|source| match source.kind() {
+            io::ErrorKind::UnexpectedEof => {
+                let why = "the file ended while it was read";
+                let place = self.path(name).display().to_string();
+                ReadError::Damaged { name, place, at: at as u64, why }
+            }
+            _ => ReadError::Io { name, source },
+        })
+    }
+
+    fn handle(&self, name: BlockName) -> Result<Arc<Handle>, ReadError> {
+        if let Some(handle) = self.handles.find(name) {
+            return Ok(handle);
+        }
+        let deletes = self.handles.deletes();
+        let (file, footer) = self.load(name)?;
+        let handle = Arc::new(Handle { file, chunks: footer.into_chunks() });
+        self.handles.keep(name, Arc::clone(&handle), deletes);
+        Ok(handle)
+    }
+
+    /// The lock is held for plain counting only, so a poisoned one is whole.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl BlockStore for Directory {
+    fn put(&self, block: &Block) -> Result<(), PutError> {
+        let name = block.name();
+        let folder = self.folder(name);
+        self.prepare(&folder).map_err(|source| put_error(name, source))?;
+        let temp = folder.join(format!("{name}.tmp"));
+        let file = match self.disk.open(&temp, OpenMode::CreateNew) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                return Err(PutError::AlreadyExists { name });
+            }
+            Err(source) => return Err(put_error(name, source)),
+        };
+        if let Err(error) = self.write(&*file, &temp, block) {
+            if let Err(left) = self.disk.unlink(&temp) {
+                tracing::warn!(path = %temp.display(), error = %left, "an unfinished block stays until the next start");
+            }
+            return Err(error);
+        }
+        let mut state = self.state();
+        state.usage.blocks += 1;
+        state.usage.bytes += block.bytes().len() as u64;
+        drop(state);
+        self.disk.sync_dir(&folder).map_err(|source| put_error(name, source))
+    }
+
+    fn read(&self, name: BlockName, range: Range<u32>) -> Result<Bytes, ReadError> {
+        let handle = self.handle(name)?;
+        let payload_len = handle.chunks.payload_len();
+        if range.start > range.end || range.end > payload_len {
+            return Err(ReadError::OutOfRange { name, range, payload_len });
+        }
+        if range.is_empty() {
+            return Ok(Bytes::new());
+        }
+        let wide = handle.chunks.widen(&range);
+        let mut bytes = vec![0; (wide.end - wide.start) as usize];
+        self.read_exact(&*handle.file, name, &mut bytes, HEADER_BYTES + wide.start as usize)?;
+        let checked = handle.chunks.verify(wide.start, &bytes);
+        checked.map_err(|source| {
+            ReadError::from_format(name, self.path(name).display().to_string(), source)
+        })?;
+        Ok(Bytes::from(bytes)
+            .slice((range.start - wide.start) as usize..(range.end - wide.start) as usize))
+    }
+
+    fn footer(&self, name: BlockName) -> Result<Footer, ReadError> {
+        Ok(self.load(name)?.1)
+    }
+
+    fn delete(&self, name: BlockName) -> Result<bool, DeleteError> {
+        let path = self.path(name);
+        let unlinked = self.disk.open(&path, OpenMode::Read).and_then(|file| {
+            let bytes = file.size()?;
+            self.disk.unlink(&path)?;
+            Ok(bytes)
+        });
+        match unlinked {
+            Ok(bytes) => {
+                self.handles.forget(name);
+                let mut state = self.state();
+                state.usage.blocks -= 1;
+                state.usage.bytes -= bytes;
+                Ok(true)
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(source) => Err(DeleteError::Io { name, source }),
+        }
+    }
+
+    fn list(
+        &self,
+        visit: &mut dyn FnMut(BlockName, u64) -> ControlFlow<()>,
+    ) -> Result<(), ListError> {
+        self.walk(&mut |_, found, bytes| match found {
+            Found::Block(name) => visit(name, bytes),
+            Found::Leftover | Found::Stranger => ControlFlow::Continue(()),
+        })
+    }
+
+    fn usage(&self) -> Usage {
+        self.state().usage
+    }
+}
+
+fn put_error(name: BlockName, source: io::Error) -> PutError {
+    match source.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => PutError::NoSpace { name },
+        _ => PutError::Io { name, source },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! Goal: the directory store behaves as every store does, tells damage apart from absence, and starts
+    //! clean from what an interrupted put left. Method: the real disk, with files changed behind its back.
+
+    use std::cell::Cell;
+
+    use super::*;
+    use crate::conformance::{check_all, sample};
+
+    fn store() -> (tempfile::TempDir, Directory) {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Directory::open(&Host::real(), &dir.path().join("blocks")).unwrap();
+        (dir, store)
+    }
+
+    fn reopen(store: &Directory) -> Directory {
+        Directory::open(&Host::real(), &store.dir).unwrap()
+    }
+
+    fn damage(store: &Directory, name: BlockName, at: u64) {
+        let file = store.disk.open(&store.path(name), OpenMode::ReadWrite).unwrap();
+        let mut byte = [0];
+        file.read_exact_at(&mut byte, at).unwrap();
+        file.write_all_at(&[byte[0] ^ 0x10], at).unwrap();
+    }
+
+    #[test]
+    fn conforms_on_the_real_disk() {
+        let dir = tempfile::tempdir().unwrap();
+        let made = Cell::new(0);
+        check_all(&|| {
+            made.set(made.get() + 1);
+            Box::new(
+                Directory::open(&Host::real(), &dir.path().join(made.get().to_string())).unwrap(),
+            )
+        });
+    }
+
+    #[test]
+    fn a_reopened_store_counts_and_reads_what_was_put() {
+        let (_dir, store) = store();
+        let blocks: Vec<_> = [1, 255, 256, 100_000].map(|n| sample(n, &[9, 70_000])).into();
+        for block in &blocks {
+            store.put(block).unwrap();
+        }
+        let usage = store.usage();
+        let store = reopen(&store);
+        assert_eq!(store.usage(), usage);
+        for block in &blocks {
+            assert_eq!(store.read(block.name(), 0..70_009).unwrap(), block.payload());
+        }
+    }
+
+    #[test]
+    fn an_unfinished_block_is_removed_at_open_and_strangers_stay() {
+        let (_dir, store) = store();
+        let block = sample(5, &[100]);
+        store.put(&block).unwrap();
+        let folder = store.folder(block.name());
+        let other = BlockName { counter: 6, ..block.name() };
+        for file_name in
+            [format!("{other}.tmp"), "notes.txt".into(), "x.blk".into(), "noext".into()]
+        {
+            store.disk.open(&folder.join(file_name), OpenMode::CreateNew).unwrap();
+        }
+        let elsewhere = BlockName { counter: 1 << 20, ..block.name() };
+        store.disk.open(&folder.join(format!("{elsewhere}.blk")), OpenMode::CreateNew).unwrap();
+        let store = reopen(&store);
+        assert_eq!(store.usage(), Usage { blocks: 1, bytes: block.bytes().len() as u64 });
+        let names: Vec<_> =
+            store.disk.list(&folder).unwrap().into_iter().map(|entry| entry.name).collect();
+        assert_eq!(names.len(), 5, "{names:?}");
+        assert!(!names.iter().any(|name| name.ends_with(".tmp")));
+    }
+
+    #[test]
+    fn damage_in_one_chunk_leaves_the_others_readable() {
+        let (_dir, store) = store();
+        let block = sample(1, &[200_000]);
+        store.put(&block).unwrap();
+        damage(&store, block.name(), HEADER_BYTES as u64 + 70_000);
+        assert_eq!(store.read(block.name(), 0..65_536).unwrap(), block.payload().slice(..65_536));
+        assert_eq!(
+            store.read(block.name(), 131_072..200_000).unwrap(),
+            block.payload().slice(131_072..)
+        );
+        let error = store.read(block.name(), 65_535..65_537).unwrap_err();
+        assert!(
+            matches!(&error, ReadError::Damaged { name, at: 65_568, place, .. }
+            if *name == block.name() && place.ends_with(".blk")),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn damage_in_header_or_footer_is_an_error_that_names_the_block() {
+        let len = sample(1, &[10]).bytes().len() as u64;
+        for at in (0..len).filter(|at| !(32..42).contains(at)) {
+            let (_dir, store) = store();
+            let block = sample(1, &[10]);
+            store.put(&block).unwrap();
+            damage(&store, block.name(), at);
+            let error = store.read(block.name(), 0..10).unwrap_err();
+            let named = matches!(&error, ReadError::Damaged { name, .. } | ReadError::UnknownVersion { name, .. }
+                if *name == block.name());
+            assert!(named, "byte {at}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_file_of_a_wrong_size_is_damage_not_absence() {
+        let (_dir, store) = store();
+        let block = sample(1, &[10]);
+        store.put(&block).unwrap();
+        let file = store.disk.open(&store.path(block.name()), OpenMode::ReadWrite).unwrap();
+        for size in [0, 10, 55, 56, 60, 101, 103, 1 << 40] {
+            file.set_size(size).unwrap();
+            let error = store.read(block.name(), 0..1).unwrap_err();
+            assert!(matches!(error, ReadError::Damaged { .. }), "{size}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_block_under_another_name_is_damage() {
+        let (_dir, store) = store();
+        let (a, b) = (sample(1, &[10]), BlockName { counter: 4, ..sample(1, &[10]).name() });
+        store.put(&a).unwrap();
+        store.disk.rename(&store.path(a.name()), &store.path(b)).unwrap();
+        assert!(matches!(store.read(b, 0..1), Err(ReadError::Damaged { at: 12, .. })));
+        assert!(matches!(store.read(a.name(), 0..1), Err(ReadError::Missing { .. })));
+    }
+
+    #[test]
+    fn more_blocks_than_open_files_are_read() {
+        let (_dir, store) = store();
+        for round in 0..2 {
+            for counter in 0..200 {
+                let block = sample(counter, &[20]);
+                if round == 0 {
+                    store.put(&block).unwrap();
+                }
+                assert_eq!(store.read(block.name(), 3..17).unwrap(), block.payload().slice(3..17));
+            }
+        }
+    }
+}
