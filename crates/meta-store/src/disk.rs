@@ -19,7 +19,7 @@
 use std::fmt;
 use std::fs;
 use std::io;
-use std::ops::{Bound, ControlFlow};
+use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -29,7 +29,7 @@ use fjall::{
     Database, Error, Guard, Keyspace, KeyspaceCreateOptions, LsmError, PersistMode, Readable,
 };
 
-use crate::{Applied, Batch, KeyRange, MetaError, MetaStore, OpenError, Order, Table};
+use crate::{Applied, Batch, KeyRange, MetaError, MetaStore, OpenError, Order, Table, Visit};
 
 /// Blocks of the tree that the engine keeps in memory.
 const CACHE_BYTES_MAX: u64 = 6 * 1024 * 1024;
@@ -106,7 +106,7 @@ impl MetaStore for Fjall {
         table: Table,
         range: KeyRange<'_>,
         order: Order,
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+        visit: &mut Visit<'_>,
     ) -> Result<(), MetaError> {
         if crate::memory::is_empty(range) {
             return Ok(());
@@ -145,10 +145,7 @@ impl MetaStore for Fjall {
     }
 }
 
-fn show(
-    rows: impl Iterator<Item = Guard>,
-    visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
-) -> Result<(), MetaError> {
+fn show(rows: impl Iterator<Item = Guard>, visit: &mut Visit<'_>) -> Result<(), MetaError> {
     for row in rows {
         let (key, value) = row.into_inner().map_err(read_error)?;
         let key =

@@ -59,6 +59,9 @@ pub enum Order {
 /// Keys between two bounds, compared byte by byte. A range whose end is before its start is empty.
 pub type KeyRange<'a> = (Bound<&'a [u8]>, Bound<&'a [u8]>);
 
+/// What a scan shows rows to, key and value; it breaks to end the scan.
+pub type Visit<'a> = dyn FnMut(&[u8], &[u8]) -> ControlFlow<()> + 'a;
+
 /// Rows in tables, changed by atomic commits. All methods may be called from any thread.
 pub trait MetaStore: Debug + Send + Sync {
     /// The value of one row, as of the latest commit that returned before the call, or a later one.
@@ -81,7 +84,7 @@ pub trait MetaStore: Debug + Send + Sync {
         table: Table,
         range: KeyRange<'_>,
         order: Order,
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+        visit: &mut Visit<'_>,
     ) -> Result<(), MetaError>;
 
     /// Makes all changes of `batch`, and moves the applied position to `applied`, in one atomic step.

@@ -6,12 +6,12 @@
 //! Tables are shared copy-on-write maps, so that a scan walks one moment without holding a lock.
 
 use std::collections::BTreeMap;
-use std::ops::{Bound, ControlFlow};
+use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
-use crate::{Applied, Batch, KeyRange, MetaError, MetaStore, Order, Table};
+use crate::{Applied, Batch, KeyRange, MetaError, MetaStore, Order, Table, Visit};
 
 /// A store that lives as long as its process.
 #[derive(Debug, Default)]
@@ -85,7 +85,7 @@ impl MetaStore for Memory {
         table: Table,
         range: KeyRange<'_>,
         order: Order,
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+        visit: &mut Visit<'_>,
     ) -> Result<(), MetaError> {
         let Some(rows) = self.state().live.tables.get(&table).cloned() else { return Ok(()) };
         if is_empty(range) {
