@@ -1,1 +1,48 @@
-//! Placeholder.
+//! The data path: every change is one commit in one journal, and settles into blocks later.
+//!
+//! > **Append** to the log and acknowledge; later **pack** what is old into blocks; **commit** where it
+//! > now is; then **trim** the log.
+//!
+//! What is where:
+//! - [`Commit`] is a list of operations on strands (runs of bytes) and rows; `commit.rs` says how it
+//!   lies in the journal.
+//! - [`Strands::commit`] appends it, makes it visible and hands it to the operating system, in that
+//!   order; a [`Ticket`] waits for durability.
+//! - Rows live in the meta store, which only ever receives commits that are durable in the journal;
+//!   newer ones are in the overlay (`overlay.rs`), which reads consult first.
+//! - Bytes live in the journal (`pieces.rs` indexes them) until `pack.rs` moves them into blocks
+//!   (`extents.rs` says where); `read.rs` finds them again.
+//! - `recover.rs` builds all of it from the journal and the meta store, at every start.
+//!
+//! Invariants: state changes in a journal append and nowhere else; nothing lower is deleted before what
+//! replaces it is durable; the meta store never runs ahead of what is durable in the journal.
+//!
+//! Not here: what a row or a strand means (`broker`, `volume`), and any protocol.
+
+mod admit;
+mod apply;
+mod commit;
+mod error;
+mod extents;
+mod options;
+mod overlay;
+mod pack;
+mod pieces;
+mod read;
+mod recover;
+mod shared;
+mod status;
+mod strands;
+#[cfg(test)]
+mod tests;
+mod ticket;
+mod types;
+
+pub use commit::Commit;
+pub use error::{CommitError, OpenError, ReadError};
+pub use options::Options;
+pub use recover::Recovery;
+pub use status::Status;
+pub use strands::Strands;
+pub use ticket::Ticket;
+pub use types::{Opening, Order, Position, Positions, StrandId, Table};

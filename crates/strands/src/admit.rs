@@ -1,0 +1,112 @@
+//! Admission: who may commit now, who waits, and who is refused.
+//!
+//! Waiting happens here, before any lock is taken, so that a commit itself never blocks for room.
+
+use std::future::Future;
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, Thread};
+
+use crate::error::CommitError;
+use crate::shared::{DiskRoom, Shared, lock};
+
+impl Shared {
+    /// Waits until a commit with this much payload may go ahead.
+    ///
+    /// Payload is refused below the disk's reserve; a commit without payload (a delete) is not.
+    pub(crate) async fn admit(&self, payload_bytes: usize) -> Result<(), CommitError> {
+        if payload_bytes > 0 && !self.disk_has_room(payload_bytes as u64) {
+            return Err(CommitError::NoSpace);
+        }
+        loop {
+            let mut moved = pin!(self.progress.notified());
+            moved.as_mut().enable();
+            if self.stopping.load(Ordering::Acquire) {
+                return Err(CommitError::Failed("the server is stopping".to_owned()));
+            }
+            if !self.is_over_limits() {
+                break;
+            }
+            if let Some(why) = lock(&self.pack_stats).last_error.clone() {
+                return Err(CommitError::Failed(format!(
+                    "the journal is full and packing fails: {why}"
+                )));
+            }
+            self.want_packing();
+            moved.await;
+        }
+        if !self.log.has_room() {
+            self.log.room().await;
+        }
+        Ok(())
+    }
+
+    fn is_over_limits(&self) -> bool {
+        let journal_bytes = self.log.stats().segment_bytes;
+        if journal_bytes >= self.options.pack_after_bytes {
+            self.want_packing();
+        }
+        if journal_bytes > self.options.journal_bytes_max {
+            return true;
+        }
+        let state = self.read_state();
+        state.pieces.count() > self.options.journal_pieces_max
+            || state.overlay.bytes() > self.options.overlay_bytes_max
+    }
+
+    /// Whether the disk has room above its reserve for this payload and what is on its way.
+    fn disk_has_room(&self, payload_bytes: u64) -> bool {
+        let mut room = lock(&self.disk_room);
+        let left = room.available_bytes.saturating_sub(room.reserve_bytes + room.admitted_bytes);
+        if left < LOOK_AGAIN_BYTES || room.admitted_bytes >= LOOK_AGAIN_BYTES {
+            match self.look_at_disk() {
+                Ok(seen) => *room = seen,
+                // A disk that cannot be asked is left to say so when it is written to.
+                Err(error) => tracing::warn!(%error, "the disk's free space cannot be read"),
+            }
+        }
+        if room.available_bytes < room.reserve_bytes + room.admitted_bytes + payload_bytes {
+            return false;
+        }
+        room.admitted_bytes += payload_bytes;
+        true
+    }
+
+    fn look_at_disk(&self) -> io::Result<DiskRoom> {
+        let space = self.host.disk.space(&self.dir)?;
+        Ok(DiskRoom {
+            available_bytes: space.available_bytes,
+            reserve_bytes: self.options.reserve_on(space.total_bytes),
+            admitted_bytes: 0,
+        })
+    }
+
+    /// Whether packing should go in small steps, because the disk is nearly full.
+    pub(crate) fn is_disk_low(&self) -> bool {
+        self.look_at_disk().is_ok_and(|room| room.available_bytes < 2 * room.reserve_bytes)
+    }
+}
+
+/// Runs a future on this thread.
+pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
+    struct Unpark(Thread);
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let mut future = pin!(future);
+    loop {
+        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            Poll::Ready(output) => return output,
+            Poll::Pending => thread::park(),
+        }
+    }
+}
+
+/// Payload after which the disk is asked again how much room it has.
+const LOOK_AGAIN_BYTES: u64 = 4 << 20;

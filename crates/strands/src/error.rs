@@ -1,0 +1,106 @@
+//! Why a call failed, one enum per kind of call.
+
+use std::path::PathBuf;
+
+use crate::types::{Position, StrandId};
+
+/// Why the data path did not open.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The journal refused.
+    #[error(transparent)]
+    Journal(#[from] durable_log::OpenError),
+    /// The journal holds what this version cannot read.
+    #[error("{}: commit {position}: {why}; nothing was changed", path.display())]
+    Commit {
+        /// The journal's directory.
+        path: PathBuf,
+        /// Which commit.
+        position: Position,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The meta store has seen commits that the journal does not hold: they are not of one server,
+    /// or the journal was cut by hand.
+    #[error(
+        "the meta store is ahead of the journal ({applied} > {end}); restore both from the same moment"
+    )]
+    ViewAhead {
+        /// Up to where the meta store has come.
+        applied: Position,
+        /// Where the journal ends.
+        end: Position,
+    },
+    /// The meta store lacks commits that the journal has already let go.
+    #[error(
+        "the meta store is behind the journal ({applied} < {start}); restore both from the same moment"
+    )]
+    ViewBehind {
+        /// Up to where the meta store has come.
+        applied: Position,
+        /// Where the journal begins.
+        start: Position,
+    },
+    /// The meta store failed.
+    #[error(transparent)]
+    Meta(#[from] meta_store::MetaError),
+    /// The disk failed.
+    #[error("{what}: {error}")]
+    Io {
+        /// What was being done.
+        what: &'static str,
+        /// What the system said.
+        #[source]
+        error: std::io::Error,
+    },
+    /// The first commit of this opening failed.
+    #[error(transparent)]
+    FirstCommit(#[from] CommitError),
+    /// A row that this crate wrote cannot be read.
+    #[error(transparent)]
+    Row(#[from] ReadError),
+}
+
+/// Why a commit did not happen.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CommitError {
+    /// It can never fit; split it.
+    #[error("a commit of {size} bytes is over the limit of {limit}")]
+    TooLarge {
+        /// Bytes of the commit.
+        size: u64,
+        /// [`crate::Strands::COMMIT_BYTES_MAX`].
+        limit: u64,
+    },
+    /// The disk is full, or below the reserve kept for deletes and packing. Nothing was acknowledged;
+    /// works again when there is room.
+    #[error("no space left on the data disk; delete something or make room, then try again")]
+    NoSpace,
+    /// Storage failed; nothing more is acknowledged until the server is restarted.
+    #[error("storage failed ({0}); restart the server after checking the disk")]
+    Failed(String),
+}
+
+/// Why bytes or rows could not be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReadError {
+    /// They should be there, and are not, or do not match their checksum. Never answered with zeros.
+    #[error("{strand}, offset {offset}: {why}")]
+    Unresolvable {
+        /// Which strand.
+        strand: StrandId,
+        /// Where in it.
+        offset: u64,
+        /// What was found instead.
+        why: String,
+    },
+    /// Storage failed.
+    #[error("storage failed: {0}")]
+    Failed(String),
+}
+
+impl From<meta_store::MetaError> for ReadError {
+    fn from(error: meta_store::MetaError) -> Self {
+        Self::Failed(error.to_string())
+    }
+}

@@ -1,0 +1,44 @@
+//! Limits and triggers of the data path.
+
+use std::time::Duration;
+
+/// How much may pile up where, and when packing starts.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Of the journal itself.
+    pub log: durable_log::Options,
+    /// Pack when the journal holds this many bytes.
+    pub pack_after_bytes: u64,
+    /// Pack when the oldest unpacked byte is this old; `None`: age does not matter.
+    pub pack_after_age: Option<Duration>,
+    /// Writers wait for packing beyond this many bytes of journal.
+    pub journal_bytes_max: u64,
+    /// Writers wait for packing beyond this many pieces in the journal's index.
+    pub journal_pieces_max: usize,
+    /// Writers wait beyond this many bytes of rows that the meta store does not have yet.
+    pub overlay_bytes_max: usize,
+    /// Payload is refused when the disk has less room than this; kept for deletes, packing and the
+    /// meta store. `None`: 1 GiB, or a sixteenth of a disk below 16 GiB.
+    pub reserve_bytes: Option<u64>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            log: durable_log::Options::default(),
+            pack_after_bytes: 256 << 20,
+            pack_after_age: None,
+            journal_bytes_max: 1 << 30,
+            journal_pieces_max: 1_000_000,
+            overlay_bytes_max: 64 << 20,
+            reserve_bytes: None,
+        }
+    }
+}
+
+impl Options {
+    /// The reserve on a disk of `total_bytes`.
+    pub(crate) fn reserve_on(&self, total_bytes: u64) -> u64 {
+        self.reserve_bytes.unwrap_or_else(|| (1 << 30).min(total_bytes / 16))
+    }
+}

@@ -1,0 +1,404 @@
+//! The packer: moves what is old from the journal into blocks, then lets the journal go.
+//!
+//! A round takes everything that commits before a place T wrote (T: the end of the sealed segments),
+//! in order of strand and offset, a block at a time:
+//!
+//! 1. put the block, durable when it returns;
+//! 2. commit the extents: under the strands' extent locks and the state's lock it is looked again which
+//!    of the block's bytes are still current, and only those get extents;
+//! 3. when all of T is packed: wait until these commits are durable, bring the meta store past them and
+//!    sync it, and only then trim the journal to T.
+//!
+//! A crash between any two steps leaves a block that nobody names, or a journal that holds what a block
+//! holds as well; recovery reads both rightly. What was overwritten or cut while a block was written
+//! is newer than T and wins, because a packed operation takes out of the index only what is older.
+
+use std::ops::Range;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use block_store::{BLOCK_BYTES_MAX, BLOCK_PIECES_MAX, Block, BlockBuilder, BlockName, PutError};
+use bytes::Bytes;
+
+use crate::commit::{Commit, DOMAIN, Op};
+use crate::error::{CommitError, ReadError};
+use crate::extents::{self, Extent};
+use crate::pieces::Placed;
+use crate::shared::{REMOVED, Shared, State, lock, removed_key};
+use crate::ticket::sync_error;
+use crate::types::{Order, Position, StrandId};
+
+/// Why a round of packing stopped early. What it did before stays done.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PackError {
+    /// The disk has no room for a block.
+    #[error("no room for a block: {0}")]
+    NoSpace(String),
+    /// The block store or the meta store failed.
+    #[error("{0}")]
+    Store(String),
+    /// The journal's bytes cannot be read back.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The commit of the extents failed.
+    #[error(transparent)]
+    Commit(#[from] CommitError),
+}
+
+/// Bytes of one strand without a gap, on their way into a block.
+#[derive(Debug)]
+struct Run {
+    strand: StrandId,
+    start: u64,
+    len: u32,
+    newest: Position,
+    parts: Vec<Bytes>,
+}
+
+impl Shared {
+    /// Body of the packer's thread.
+    pub(crate) fn run_packer(&self) {
+        while !self.stopping.load(Ordering::Acquire) {
+            self.pack_hinted.store(false, Ordering::Release);
+            let result = self.clean_removed().and_then(|()| match self.is_due() {
+                true => self.pack_round(),
+                false => Ok(()),
+            });
+            let failed = result.is_err();
+            if let Err(error) = &result {
+                tracing::warn!(%error, "packing stopped; trying again");
+            }
+            lock(&self.pack_stats).last_error = result.err().map(|error| error.to_string());
+            self.progress.notify_waiters();
+            self.wait_for_work(if failed { RETRY } else { self.next_look() });
+        }
+    }
+
+    /// Asks for a look at the triggers now. Cheap when it was asked for already.
+    pub(crate) fn want_packing(&self) {
+        if !self.pack_hinted.swap(true, Ordering::AcqRel) {
+            *lock(&self.pack_wanted) = true;
+            self.pack_wake.notify_all();
+        }
+    }
+
+    /// Packs everything that is in the journal now, whatever the triggers say, and trims.
+    pub(crate) fn pack_round(&self) -> Result<(), PackError> {
+        let _one_at_a_time = lock(&self.packing);
+        self.log.roll().map_err(|error| PackError::Commit(sync_error(error)))?;
+        let sealed: Vec<_> =
+            self.log.oldest_segments().into_iter().filter(|info| info.sealed).collect();
+        let steps = if self.is_disk_low() { 1 } else { sealed.len() };
+        for step in sealed.chunks(steps.max(1)) {
+            if let Some(last) = step.last() {
+                self.pack_before(Position::of(last.next))?;
+            }
+        }
+        let mut state = self.write_state();
+        let now = self.host.clock.monotonic();
+        state.unpacked_since = (state.pieces.count() > 0).then_some(now);
+        Ok(())
+    }
+
+    fn pack_before(&self, before: Position) -> Result<(), PackError> {
+        let mut pieces = self.read_state().pieces.written_before(before).into_iter().peekable();
+        while pieces.peek().is_some() {
+            let runs = self.fill_block(&mut pieces)?;
+            self.settle_block(runs, before)?;
+            self.progress.notify_waiters();
+        }
+        let done = Position::of(self.log.positions().appended);
+        self.log
+            .ticket(done.offset())
+            .wait()
+            .map_err(|error| PackError::Commit(sync_error(error)))?;
+        self.settle_view(done).map_err(|error| PackError::Store(error.to_string()))?;
+        self.log.trim(before.offset()).map_err(|error| PackError::Store(error.to_string()))?;
+        self.progress.notify_waiters();
+        Ok(())
+    }
+
+    /// Takes pieces for one block and reads them, joining those that follow each other.
+    fn fill_block(
+        &self,
+        pieces: &mut std::iter::Peekable<impl Iterator<Item = Placed>>,
+    ) -> Result<Vec<Run>, PackError> {
+        let mut runs: Vec<Run> = Vec::new();
+        let mut room = BLOCK_BYTES_MAX;
+        while let Some(next) = pieces.peek() {
+            let joins =
+                runs.last().is_some_and(|run| run.strand == next.strand && run.end() == next.start);
+            let full = !joins && runs.len() >= BLOCK_PIECES_MAX as usize;
+            // A piece is at most a commit long, which can be more than a block.
+            if full || (next.piece.len > room && room < BLOCK_BYTES_MAX) {
+                break;
+            }
+            let Some(placed) = pieces.next() else { break };
+            let bytes = self.read_piece(&placed)?;
+            if placed.piece.len > BLOCK_BYTES_MAX {
+                return Ok(vec![Run::of(&placed, bytes)]);
+            }
+            room -= placed.piece.len;
+            match runs.last_mut() {
+                Some(run) if joins => run.join(&placed, bytes),
+                _ => runs.push(Run::of(&placed, bytes)),
+            }
+        }
+        Ok(runs)
+    }
+
+    /// The bytes of a piece; one that was overwritten or cut meanwhile is still read, and dropped later.
+    fn read_piece(&self, placed: &Placed) -> Result<Bytes, ReadError> {
+        let unresolvable = |why: String| ReadError::Unresolvable {
+            strand: placed.strand,
+            offset: placed.start,
+            why,
+        };
+        let slice = self
+            .log
+            .slice(placed.piece.at, placed.piece.len)
+            .map_err(|error| unresolvable(error.to_string()))?;
+        slice.read().map_err(|error| unresolvable(error.to_string()))
+    }
+
+    /// Writes runs into one block, or into several when a single run is longer than a block.
+    fn settle_block(&self, runs: Vec<Run>, before: Position) -> Result<(), PackError> {
+        let whole: u64 = runs.iter().map(|run| u64::from(run.len)).sum();
+        if whole <= u64::from(BLOCK_BYTES_MAX) {
+            return self.put_and_commit(&runs, before);
+        }
+        for run in &runs {
+            for slice in run.split(BLOCK_BYTES_MAX) {
+                self.put_and_commit(&[slice], before)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn put_and_commit(&self, runs: &[Run], before: Position) -> Result<(), PackError> {
+        let name = BlockName {
+            domain: DOMAIN,
+            epoch: self.opening.epoch,
+            counter: self.next_block.fetch_add(1, Ordering::Relaxed),
+        };
+        let (block, extents) = build(name, runs)?;
+        let bytes: u64 = runs.iter().map(|run| u64::from(run.len)).sum();
+        self.blocks.put(&block).map_err(|error| match error {
+            PutError::NoSpace { .. } => PackError::NoSpace(error.to_string()),
+            PutError::AlreadyExists { .. } | PutError::Io { .. } => {
+                PackError::Store(error.to_string())
+            }
+        })?;
+        self.commit_extents(&extents, before)?;
+        let mut stats = lock(&self.pack_stats);
+        stats.blocks += 1;
+        stats.bytes += bytes;
+        Ok(())
+    }
+
+    /// Commits where the bytes of a block now are, as far as they are still current.
+    fn commit_extents(
+        &self,
+        packed: &[(StrandId, Extent)],
+        before: Position,
+    ) -> Result<(), PackError> {
+        let _extents = self.lock_extents(packed.iter().map(|(strand, _)| *strand));
+        let old = packed
+            .iter()
+            .map(|(strand, extent)| extents::overlapping(self, *strand, extent.start, extent.end()))
+            .collect::<Result<Vec<_>, _>>()?;
+        let mut state = self.write_state();
+        let mut commit = Commit::new();
+        for ((strand, extent), old) in packed.iter().zip(&old) {
+            let current: Vec<_> = still_current(&state, *strand, extent, before)
+                .into_iter()
+                .map(|range| extent.cut(range.start, range.end))
+                .collect();
+            extents::replace(&mut commit, *strand, old, &current);
+            commit.push(Op::Packed {
+                strand: *strand,
+                start: extent.start,
+                len: extent.len,
+                before: before.get(),
+            });
+        }
+        let head = commit.encode_head(crate::Strands::COMMIT_BYTES_MAX)?;
+        self.append_locked(&mut state, commit, &head)?;
+        drop(state);
+        Ok(self.write_out()?)
+    }
+
+    /// Ends strands that were removed: deletes their extents, a bounded number per commit.
+    fn clean_removed(&self) -> Result<(), PackError> {
+        let now = self.host.clock.monotonic();
+        let due: Vec<_> = self
+            .read_state()
+            .removed
+            .iter()
+            .filter(|(_, since)| now.since(**since) >= REMOVED_GRACE)
+            .map(|(strand, _)| *strand)
+            .collect();
+        for strand in due {
+            self.clean_strand(strand)?;
+            self.write_state().removed.remove(&strand);
+        }
+        Ok(())
+    }
+
+    fn clean_strand(&self, strand: StrandId) -> Result<(), PackError> {
+        let _extents = self.lock_extents(std::iter::once(strand));
+        loop {
+            let old = extents::last(self, strand, CLEAN_STEP_ROWS)?;
+            let mut commit = Commit::new();
+            extents::truncate(&mut commit, strand, &old, 0);
+            if old.is_empty() {
+                commit.delete(REMOVED, removed_key(strand));
+            }
+            self.append(commit)?;
+            self.write_out()?;
+            if old.is_empty() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Whether one of the triggers says that it is time.
+    fn is_due(&self) -> bool {
+        let bytes = self.log.stats().segment_bytes;
+        let state = self.read_state();
+        let now = self.host.clock.monotonic();
+        let aged = match (self.options.pack_after_age, state.unpacked_since) {
+            (Some(age), Some(since)) => now.since(since) >= age,
+            _ => false,
+        };
+        let has_pieces = state.pieces.count() > 0;
+        (has_pieces && (aged || bytes >= self.options.pack_after_bytes))
+            || bytes >= self.options.journal_bytes_max / 2
+            || state.pieces.count() > self.options.journal_pieces_max / 2
+    }
+
+    /// When a trigger could next fire by time alone.
+    fn next_look(&self) -> Duration {
+        let state = self.read_state();
+        let now = self.host.clock.monotonic();
+        let by_age = match (self.options.pack_after_age, state.unpacked_since) {
+            (Some(age), Some(since)) => age.saturating_sub(now.since(since)),
+            (Some(age), None) => age,
+            (None, _) => LOOK,
+        };
+        let by_grace = if state.removed.is_empty() { LOOK } else { REMOVED_GRACE };
+        by_age.min(by_grace).min(LOOK).max(LOOK_MIN)
+    }
+
+    fn wait_for_work(&self, wait: Duration) {
+        let wanted = lock(&self.pack_wanted);
+        let ready = |wanted: &mut bool| !*wanted && !self.stopping.load(Ordering::Acquire);
+        if let Ok((mut wanted, _)) = self.pack_wake.wait_timeout_while(wanted, wait, ready) {
+            *wanted = false;
+        }
+    }
+}
+
+impl Run {
+    fn of(placed: &Placed, bytes: Bytes) -> Self {
+        Self {
+            strand: placed.strand,
+            start: placed.start,
+            len: placed.piece.len,
+            newest: placed.piece.written,
+            parts: vec![bytes],
+        }
+    }
+
+    fn join(&mut self, placed: &Placed, bytes: Bytes) {
+        self.len += placed.piece.len;
+        self.newest = self.newest.max(placed.piece.written);
+        self.parts.push(bytes);
+    }
+
+    fn end(&self) -> u64 {
+        self.start + u64::from(self.len)
+    }
+
+    /// A run of one part, cut into runs of at most `max` bytes.
+    fn split(&self, max: u32) -> Vec<Self> {
+        let whole = self.parts.concat();
+        let whole = Bytes::from(whole);
+        let mut cuts = Vec::new();
+        let mut at = 0;
+        while at < self.len {
+            let len = max.min(self.len - at);
+            cuts.push(Self {
+                strand: self.strand,
+                start: self.start + u64::from(at),
+                len,
+                newest: self.newest,
+                parts: vec![whole.slice(at as usize..(at + len) as usize)],
+            });
+            at += len;
+        }
+        cuts
+    }
+}
+
+/// A block of these runs, and the extents that point into it.
+fn build(name: BlockName, runs: &[Run]) -> Result<(Block, Vec<(StrandId, Extent)>), PackError> {
+    let mut builder = BlockBuilder::new();
+    let mut extents = Vec::with_capacity(runs.len());
+    for run in runs {
+        let piece = block_store::Piece {
+            strand: run.strand.get(),
+            start: run.start,
+            generation: run.newest.get(),
+            len: run.len,
+        };
+        let parts: Vec<&[u8]> = run.parts.iter().map(|part| &part[..]).collect();
+        let at = builder.add(piece, &parts).map_err(|error| PackError::Store(error.to_string()))?;
+        let extent =
+            Extent { start: run.start, len: run.len, block: name, at, generation: run.newest };
+        extents.push((run.strand, extent));
+    }
+    Ok((builder.finish(name), extents))
+}
+
+/// Ranges of a packed extent that the journal's index still holds from before `before`: what was
+/// overwritten, cut or removed since is not among them.
+fn still_current(
+    state: &State,
+    strand: StrandId,
+    extent: &Extent,
+    before: Position,
+) -> Vec<Range<u64>> {
+    let mut ranges: Vec<Range<u64>> = Vec::new();
+    let pieces = state.pieces.overlapping(strand, extent.start, extent.end());
+    for placed in pieces.iter().filter(|placed| placed.piece.written < before) {
+        match ranges.last_mut() {
+            Some(last) if last.end == placed.start => last.end = placed.end(),
+            _ => ranges.push(placed.start..placed.end()),
+        }
+    }
+    ranges
+}
+
+/// Rows of [`REMOVED`] that a former run left.
+pub(crate) fn removed_strands(rows: &impl extents::Rows) -> Result<Vec<StrandId>, ReadError> {
+    let all = (std::ops::Bound::Unbounded, std::ops::Bound::Unbounded);
+    let rows = rows.rows(REMOVED, all, Order::Ascending, usize::MAX)?;
+    Ok(rows
+        .iter()
+        .filter_map(|(key, _)| {
+            key.first_chunk().map(|id| StrandId::from_raw(u64::from_be_bytes(*id)))
+        })
+        .collect())
+}
+
+/// Between tries after a failure.
+const RETRY: Duration = Duration::from_secs(1);
+/// Longest time between two looks at the triggers; commits do not wake the packer, limits do.
+const LOOK: Duration = Duration::from_secs(1);
+/// Shortest time between two looks.
+const LOOK_MIN: Duration = Duration::from_millis(50);
+/// How long the extents of a removed strand stay, so that a read planned before the removal finds them.
+const REMOVED_GRACE: Duration = Duration::from_secs(10);
+/// Extents of a removed strand that go in one commit.
+const CLEAN_STEP_ROWS: usize = 1024;

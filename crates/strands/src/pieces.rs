@@ -1,0 +1,165 @@
+//! Which bytes of which strand lie in the journal: the index in memory over everything not yet packed.
+//!
+//! A piece is a run of bytes that one write put into the journal and that nothing newer has covered. It
+//! knows its place ([`Location`]) and the commit that wrote it (its generation). Pieces of one strand
+//! never overlap: a new write cuts what it covers.
+//!
+//! Invariant: whatever the journal holds for a byte is newer than whatever a block holds for it, because
+//! packing takes pieces out ([`Pieces::packed`]) only in the commit that says where they went.
+
+use std::collections::{BTreeMap, HashMap};
+
+use durable_log::Location;
+
+use crate::types::{Position, StrandId};
+
+#[derive(Debug, Default)]
+pub(crate) struct Pieces {
+    strands: HashMap<StrandId, BTreeMap<u64, Piece>>,
+    count: usize,
+    bytes: u64,
+}
+
+/// A run of bytes in the journal, keyed by its start in the strand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Piece {
+    pub(crate) len: u32,
+    pub(crate) at: Location,
+    /// The commit that wrote it.
+    pub(crate) written: Position,
+}
+
+/// A piece with its place in the strand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Placed {
+    pub(crate) strand: StrandId,
+    pub(crate) start: u64,
+    pub(crate) piece: Piece,
+}
+
+impl Pieces {
+    /// Notes a write, cutting what it covers.
+    pub(crate) fn write(&mut self, strand: StrandId, start: u64, piece: Piece) {
+        self.clear(strand, start, start + u64::from(piece.len), Position::new(u64::MAX));
+        self.insert(strand, start, piece);
+    }
+
+    /// Forgets everything of a strand at `len` and beyond.
+    pub(crate) fn truncate(&mut self, strand: StrandId, len: u64) {
+        self.clear(strand, len, u64::MAX, Position::new(u64::MAX));
+    }
+
+    /// Forgets a strand.
+    pub(crate) fn remove(&mut self, strand: StrandId) {
+        self.truncate(strand, 0);
+    }
+
+    /// Forgets what commits before `before` wrote into the range: it lies in a block now.
+    pub(crate) fn packed(&mut self, strand: StrandId, start: u64, len: u32, before: Position) {
+        self.clear(strand, start, start.saturating_add(len.into()), before);
+    }
+
+    /// Pieces that overlap `start..end`, cut to it, in order.
+    pub(crate) fn overlapping(&self, strand: StrandId, start: u64, end: u64) -> Vec<Placed> {
+        let Some(pieces) = self.strands.get(&strand) else { return Vec::new() };
+        let first = first_overlap(pieces, start);
+        pieces.range(first..end).map(|(at, piece)| cut(strand, *at, *piece, start, end)).collect()
+    }
+
+    /// One past the last byte of a strand that lies here.
+    pub(crate) fn end(&self, strand: StrandId) -> u64 {
+        let last = self.strands.get(&strand).and_then(BTreeMap::last_key_value);
+        last.map_or(0, |(start, piece)| start + u64::from(piece.len))
+    }
+
+    /// Everything that commits before `before` wrote, by strand and start.
+    pub(crate) fn written_before(&self, before: Position) -> Vec<Placed> {
+        let mut found: Vec<_> = self
+            .strands
+            .iter()
+            .flat_map(|(strand, pieces)| {
+                pieces.iter().map(|(start, piece)| Placed {
+                    strand: *strand,
+                    start: *start,
+                    piece: *piece,
+                })
+            })
+            .filter(|placed| placed.piece.written < before)
+            .collect();
+        found.sort_unstable_by_key(|placed| (placed.strand, placed.start));
+        found
+    }
+
+    /// Number of pieces.
+    pub(crate) fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Bytes of all pieces.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Cuts away `start..end` of what commits before `before` wrote.
+    fn clear(&mut self, strand: StrandId, start: u64, end: u64, before: Position) {
+        let Some(pieces) = self.strands.get(&strand) else { return };
+        let first = first_overlap(pieces, start);
+        let hit: Vec<_> = pieces
+            .range(first..end)
+            .filter(|(_, piece)| piece.written < before)
+            .map(|(at, piece)| (*at, *piece))
+            .collect();
+        for (at, piece) in hit {
+            self.take(strand, at);
+            let piece_end = at + u64::from(piece.len);
+            if at < start {
+                self.insert(strand, at, cut(strand, at, piece, at, start).piece);
+            }
+            if piece_end > end {
+                self.insert(strand, end, cut(strand, at, piece, end, piece_end).piece);
+            }
+        }
+        if self.strands.get(&strand).is_some_and(BTreeMap::is_empty) {
+            self.strands.remove(&strand);
+        }
+    }
+
+    fn insert(&mut self, strand: StrandId, start: u64, piece: Piece) {
+        let old = self.strands.entry(strand).or_default().insert(start, piece);
+        debug_assert!(old.is_none(), "pieces never overlap");
+        self.count += 1;
+        self.bytes += u64::from(piece.len);
+    }
+
+    fn take(&mut self, strand: StrandId, start: u64) {
+        let taken = self.strands.get_mut(&strand).and_then(|pieces| pieces.remove(&start));
+        if let Some(piece) = taken {
+            self.count -= 1;
+            self.bytes -= u64::from(piece.len);
+        }
+    }
+}
+
+impl Placed {
+    /// One past its last byte in the strand.
+    pub(crate) fn end(&self) -> u64 {
+        self.start + u64::from(self.piece.len)
+    }
+}
+
+/// Start of the first piece that reaches beyond `at`.
+fn first_overlap(pieces: &BTreeMap<u64, Piece>, at: u64) -> u64 {
+    match pieces.range(..at).next_back() {
+        Some((start, piece)) if start + u64::from(piece.len) > at => *start,
+        _ => at,
+    }
+}
+
+/// The part of a piece inside `start..end`, which overlaps it.
+fn cut(strand: StrandId, at: u64, piece: Piece, start: u64, end: u64) -> Placed {
+    let from = at.max(start);
+    let to = (at + u64::from(piece.len)).min(end);
+    let skip = u32::try_from(from - at).expect("within a piece");
+    let len = u32::try_from(to - from).expect("within a piece");
+    Placed { strand, start: from, piece: Piece { len, at: piece.at.plus(skip.into()), ..piece } }
+}

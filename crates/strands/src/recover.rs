@@ -1,0 +1,261 @@
+//! Starting: the only way is recovery; a clean stop only makes it short.
+//!
+//! The journal is scanned once. Every commit rebuilds the index of what lies in the journal; rows of
+//! commits that the meta store has not seen are brought into it. Everything that the journal recovered
+//! is durable when it opens, so the view may take all of it.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::Arc;
+
+use block_store::BlockStore;
+use bytes::Bytes;
+use durable_log::{Location, Log, Record, Torn};
+use host::Host;
+use meta_store::{Applied, Batch, MetaStore};
+
+use crate::commit::{self, Commit, RawOp};
+use crate::error::{OpenError, ReadError};
+use crate::options::Options;
+use crate::pack::removed_strands;
+use crate::pieces::{Piece, Pieces};
+use crate::shared::{Mint, Shared, State, lock, stamped};
+use crate::types::{Opening, Position, Table};
+
+/// Rows about the node itself.
+pub(crate) const NODE: Table = Table(0);
+const OPENING_KEY: &[u8] = b"opening";
+pub(crate) const MINT_KEY: &[u8] = b"next strand";
+
+/// What the start found.
+#[derive(Clone, Debug)]
+pub struct Recovery {
+    /// Whether the last stop was clean.
+    pub clean: bool,
+    /// Commits that the journal held.
+    pub commits: u64,
+    /// Bytes that were scanned.
+    pub bytes: u64,
+    /// Commits whose rows the meta store lacked.
+    pub replayed: u64,
+    /// An unacknowledged tail that was cut and kept aside.
+    pub torn: Option<Torn>,
+}
+
+/// Opens the journal in `dir` and everything that follows from it. No thread runs yet.
+pub(crate) fn open(
+    host: Host,
+    dir: &Path,
+    meta: Arc<dyn MetaStore>,
+    blocks: Arc<dyn BlockStore>,
+    options: Options,
+) -> Result<Shared, OpenError> {
+    let (log, found) = Log::open(&host, dir, options.log.clone())?;
+    let positions = log.positions();
+    let applied = Position::new(meta.applied().0);
+    let (start, end) = (Position::of(positions.start), Position::of(positions.appended));
+    if applied > end {
+        return Err(OpenError::ViewAhead { applied, end });
+    }
+    if applied < start {
+        return Err(OpenError::ViewBehind { applied, start });
+    }
+    let mut replay = Replay::new(dir, &*meta, applied);
+    replay.scan(&log)?;
+    replay.flush(end)?;
+    let Replay { pieces, replayed, .. } = replay;
+    let recovery = Recovery {
+        clean: found.clean,
+        commits: found.records,
+        bytes: found.bytes,
+        replayed,
+        torn: found.torn,
+    };
+    let now = host.clock.monotonic();
+    let unpacked_since = (pieces.count() > 0).then_some(now);
+    let state = State { pieces, unpacked_since, ..State::default() };
+    let fresh = end == Position::START;
+    let (opening, mint) = next_opening(&*meta, found.clean || fresh)?;
+    let shared = Shared::new(
+        host,
+        dir.to_owned(),
+        options,
+        log,
+        meta,
+        blocks,
+        state,
+        recovery,
+        opening,
+        mint,
+    );
+    announce(&shared)?;
+    Ok(shared)
+}
+
+/// The commit that begins this opening, and the removed strands that the last one left.
+fn announce(shared: &Shared) -> Result<(), OpenError> {
+    let mut commit = Commit::new();
+    commit.put(NODE, OPENING_KEY, encode_opening(shared.opening));
+    shared.commit(commit)?;
+    shared.log.sync().map_err(|error| OpenError::FirstCommit(crate::ticket::sync_error(error)))?;
+    let now = shared.host.clock.monotonic();
+    let removed = removed_strands(shared)?;
+    shared.write_state().removed.extend(removed.into_iter().map(|strand| (strand, now)));
+    Ok(())
+}
+
+struct Replay<'a> {
+    dir: &'a Path,
+    meta: &'a dyn MetaStore,
+    /// Commits before this one are in the meta store.
+    applied: Position,
+    pieces: Pieces,
+    rows: BTreeMap<(Table, Bytes), Option<Vec<u8>>>,
+    rows_bytes: usize,
+    replayed: u64,
+}
+
+impl<'a> Replay<'a> {
+    fn new(dir: &'a Path, meta: &'a dyn MetaStore, applied: Position) -> Self {
+        let pieces = Pieces::default();
+        Self { dir, meta, applied, pieces, rows: BTreeMap::new(), rows_bytes: 0, replayed: 0 }
+    }
+
+    fn scan(&mut self, log: &Log) -> Result<(), OpenError> {
+        let mut failed = None;
+        let start = log.positions().start;
+        log.scan(start, &mut |record| match self.record(&record) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => {
+                failed = Some(error);
+                ControlFlow::Break(())
+            }
+        })
+        .map_err(|error| ReadError::Failed(error.to_string()))?;
+        failed.map_or(Ok(()), Err)
+    }
+
+    fn record(&mut self, record: &Record<'_>) -> Result<(), OpenError> {
+        let at = Position::of(record.offset);
+        let is_new = at >= self.applied;
+        commit::decode(record.bytes, |op| self.op(op, at, record.at, is_new)).map_err(|error| {
+            OpenError::Commit { path: self.dir.to_owned(), position: at, why: error.to_string() }
+        })?;
+        self.replayed += u64::from(is_new);
+        if self.rows_bytes > REPLAY_BATCH_BYTES {
+            self.flush(Position::new(at.get() + 1))?;
+        }
+        Ok(())
+    }
+
+    fn op(&mut self, op: RawOp<'_>, at: Position, record: Location, is_new: bool) {
+        match op {
+            RawOp::Put { table, key, value } if is_new => {
+                self.row(table, key, Some(stamped(at, value)));
+            }
+            RawOp::Delete { table, key } if is_new => self.row(table, key, None),
+            RawOp::Put { .. } | RawOp::Delete { .. } => {}
+            RawOp::Write { strand, offset, at: payload, len } => {
+                let piece = Piece { len, at: record.plus(payload.into()), written: at };
+                self.pieces.write(strand, offset, piece);
+            }
+            RawOp::Truncate { strand, len } => self.pieces.truncate(strand, len),
+            RawOp::Remove { strand } => self.pieces.remove(strand),
+            RawOp::Packed { strand, start, len, before } => {
+                self.pieces.packed(strand, start, len, Position::new(before));
+            }
+        }
+    }
+
+    fn row(&mut self, table: Table, key: &[u8], value: Option<Vec<u8>>) {
+        self.rows_bytes += key.len() + value.as_ref().map_or(0, Vec::len);
+        self.rows.insert((table, Bytes::copy_from_slice(key)), value);
+    }
+
+    /// Brings the rows so far into the meta store, which then has everything before `end`.
+    fn flush(&mut self, end: Position) -> Result<(), OpenError> {
+        let mut batch = Batch::new();
+        for ((table, key), value) in std::mem::take(&mut self.rows) {
+            let table = meta_store::Table(table.0);
+            match value {
+                Some(value) => batch.put(table, key, value),
+                None => batch.delete(table, key),
+            };
+        }
+        self.rows_bytes = 0;
+        if self.applied < end {
+            self.meta.commit(&batch, Applied(end.get()))?;
+            self.applied = end;
+        }
+        Ok(())
+    }
+}
+
+impl std::fmt::Debug for Replay<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Replay").field("applied", &self.applied).finish_non_exhaustive()
+    }
+}
+
+/// Counts this opening on from the last one's rows.
+fn next_opening(meta: &dyn MetaStore, clean: bool) -> Result<(Opening, Mint), OpenError> {
+    let row = |key| -> Result<Option<Bytes>, OpenError> {
+        let stored = meta.get(meta_store::Table(NODE.0), key)?;
+        Ok(stored.map(|stored| crate::shared::stored_value(&stored)).transpose()?)
+    };
+    let last = match row(OPENING_KEY)? {
+        Some(value) => decode_opening(&value)?,
+        None => Opening { epoch: 0, unclean_starts: 0 },
+    };
+    let next = match row(MINT_KEY)? {
+        Some(value) => u64::from_le_bytes(
+            value[..]
+                .try_into()
+                .map_err(|_| ReadError::Failed("the strand counter cannot be read".to_owned()))?,
+        ),
+        None => 1,
+    };
+    let opening =
+        Opening { epoch: last.epoch + 1, unclean_starts: last.unclean_starts + u64::from(!clean) };
+    Ok((opening, Mint { next, reserved: next }))
+}
+
+fn encode_opening(opening: Opening) -> Vec<u8> {
+    let mut value = vec![OPENING_VERSION];
+    value.extend_from_slice(&opening.epoch.to_le_bytes());
+    value.extend_from_slice(&opening.unclean_starts.to_le_bytes());
+    value
+}
+
+fn decode_opening(value: &[u8]) -> Result<Opening, ReadError> {
+    let parts = (value.len() == 17 && value[0] == OPENING_VERSION)
+        .then(|| Some((*value[1..].first_chunk()?, *value[9..].first_chunk()?)))
+        .flatten();
+    let (epoch, unclean) = parts
+        .ok_or_else(|| ReadError::Failed("the row about openings cannot be read".to_owned()))?;
+    Ok(Opening { epoch: u64::from_le_bytes(epoch), unclean_starts: u64::from_le_bytes(unclean) })
+}
+
+impl Shared {
+    /// A strand number that was never used. Numbers are reserved a thousand at a time; what was
+    /// reserved and not used is skipped after a restart.
+    pub(crate) fn mint(&self) -> Result<u64, crate::error::CommitError> {
+        let mut mint = lock(&self.mint);
+        if mint.next == mint.reserved {
+            let reserved = mint.reserved + MINT_AHEAD;
+            let mut commit = Commit::new();
+            commit.put(NODE, MINT_KEY, reserved.to_le_bytes().to_vec());
+            self.commit(commit)?;
+            mint.reserved = reserved;
+        }
+        mint.next += 1;
+        Ok(mint.next - 1)
+    }
+}
+
+const OPENING_VERSION: u8 = 1;
+/// Strand numbers reserved at once.
+const MINT_AHEAD: u64 = 1024;
+/// Rows gathered before they go to the meta store during replay.
+const REPLAY_BATCH_BYTES: usize = 4 << 20;
