@@ -32,7 +32,7 @@ use fjall::{
 use crate::{Applied, Batch, KeyRange, MetaError, MetaStore, OpenError, Order, Table, Visit};
 
 /// Blocks of the tree that the engine keeps in memory.
-const CACHE_BYTES_MAX: u64 = 6 * 1024 * 1024;
+const CACHE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
 /// Rows not yet in the tree; the engine holds up to four such tables more while it writes them out.
 const MEMTABLE_BYTES_MAX: u64 = 4 * 1024 * 1024;
@@ -267,4 +267,188 @@ fn read_error(error: Error) -> MetaError {
 
 fn write_error(error: &Error) -> MetaError {
     MetaError::Stopped { why: error.to_string() }
+}
+
+#[cfg(test)]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the tests copy and damage the engine's files behind its back"
+)]
+mod tests {
+    //! Goal: the store on disk behaves as every store does; what was synced is there in a copy taken while
+    //! it runs, which is what a killed process leaves; and a copy cut short holds whole commits only.
+
+    use std::cell::Cell;
+
+    use super::*;
+    use crate::conformance::{check_all, rows};
+
+    const ALL: KeyRange<'static> = (Bound::Unbounded, Bound::Unbounded);
+
+    /// Copies a store's files; zeros that a journal was extended with are left out.
+    fn copy(from: &Path, to: &Path) {
+        fs::create_dir_all(to).unwrap();
+        for entry in fs::read_dir(from).unwrap() {
+            let entry = entry.unwrap();
+            let target = to.join(entry.file_name());
+            if entry.file_type().unwrap().is_dir() {
+                copy(&entry.path(), &target);
+            } else {
+                let bytes = fs::read(entry.path()).unwrap();
+                let used = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+                let journal = target.extension().is_some_and(|extension| extension == "jnl");
+                fs::write(target, &bytes[..if journal { used } else { bytes.len() }]).unwrap();
+            }
+        }
+    }
+
+    fn commit_numbers(store: &Fjall, numbers: std::ops::RangeInclusive<u64>) {
+        for n in numbers {
+            let mut batch = Batch::new();
+            batch.put(Table(1), n.to_be_bytes().to_vec(), vec![b'a'; 50]);
+            batch.put(Table(2), n.to_be_bytes().to_vec(), vec![b'b'; 50]);
+            store.commit(&batch, Applied(n)).unwrap();
+        }
+    }
+
+    /// The store holds exactly what the commits 1 to `applied` of `commit_numbers` wrote.
+    #[track_caller]
+    fn check_numbers(store: &Fjall) -> u64 {
+        let applied = store.applied().0;
+        for table in [Table(1), Table(2)] {
+            let found = rows(store, table, ALL, Order::Ascending);
+            let keys: Vec<_> = found.iter().map(|(key, _)| position(key).unwrap()).collect();
+            assert_eq!(keys, (1..=applied).collect::<Vec<_>>(), "{table:?}");
+        }
+        applied
+    }
+
+    #[test]
+    fn conforms() {
+        let dir = tempfile::tempdir().unwrap();
+        let made = Cell::new(0);
+        check_all(&|| {
+            made.set(made.get() + 1);
+            Box::new(Fjall::open(dir.path().join(made.get().to_string())).unwrap())
+        });
+    }
+
+    #[test]
+    fn a_reopened_store_is_as_it_was() {
+        let dir = tempfile::tempdir().unwrap();
+        for round in 0..3 {
+            let store = Fjall::open(dir.path().join("meta")).unwrap();
+            assert_eq!(check_numbers(&store), round * 100);
+            commit_numbers(&store, round * 100 + 1..=(round + 1) * 100);
+        }
+    }
+
+    #[test]
+    fn rows_outlive_the_memtable_and_the_reopen() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Fjall::open(dir.path()).unwrap();
+        for n in 1..=60u8 {
+            let mut batch = Batch::new();
+            batch.put(Table(1), vec![n % 20], vec![n; 300_000]);
+            store.commit(&batch, Applied(n.into())).unwrap();
+        }
+        drop(store);
+        let store = Fjall::open(dir.path()).unwrap();
+        assert_eq!(store.applied(), Applied(60));
+        for n in 41..=60u8 {
+            assert_eq!(store.get(Table(1), &[n % 20]).unwrap().unwrap(), vec![n; 300_000]);
+        }
+    }
+
+    #[test]
+    fn a_copy_of_a_running_store_holds_what_was_synced() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Fjall::open(dir.path().join("live")).unwrap();
+        commit_numbers(&store, 1..=500);
+        assert_eq!(store.sync().unwrap(), Applied(500));
+        commit_numbers(&store, 501..=505);
+        copy(&dir.path().join("live"), &dir.path().join("copy"));
+        let applied = check_numbers(&Fjall::open(dir.path().join("copy")).unwrap());
+        assert!((500..=505).contains(&applied), "{applied}");
+    }
+
+    #[test]
+    fn a_journal_cut_anywhere_leaves_whole_commits() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Fjall::open(dir.path().join("live")).unwrap();
+        let journal = |store: &str| dir.path().join(store).join("0.jnl");
+        let len = |store: &str| fs::metadata(journal(store)).unwrap().len();
+        copy(&dir.path().join("live"), &dir.path().join("empty"));
+        commit_numbers(&store, 1..=10);
+        store.sync().unwrap();
+        copy(&dir.path().join("live"), &dir.path().join("full"));
+        let (from, to) = (len("empty"), len("full"));
+        let mut prefixes = std::collections::BTreeSet::new();
+        for cut in (from..=to).step_by(37) {
+            let name = format!("cut-{cut}");
+            copy(&dir.path().join("full"), &dir.path().join(&name));
+            fs::OpenOptions::new().write(true).open(journal(&name)).unwrap().set_len(cut).unwrap();
+            prefixes.insert(check_numbers(&Fjall::open(dir.path().join(&name)).unwrap()));
+        }
+        assert!(prefixes.len() > 5, "{prefixes:?}");
+    }
+
+    #[test]
+    fn a_second_opener_is_told_that_the_store_is_in_use() {
+        let dir = tempfile::tempdir().unwrap();
+        let _store = Fjall::open(dir.path()).unwrap();
+        assert!(matches!(Fjall::open(dir.path()), Err(OpenError::Locked { .. })));
+    }
+
+    #[test]
+    fn an_unknown_version_is_refused_with_its_place() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Fjall::open(dir.path()).unwrap();
+        store.rows.insert(FORMAT_KEY, [MAGIC, &[0, 2]].concat()).unwrap();
+        drop(store);
+        let error = Fjall::open(dir.path()).unwrap_err();
+        assert!(
+            matches!(&error, OpenError::UnknownVersion { found, .. } if found == "2"),
+            "{error}"
+        );
+
+        fs::write(dir.path().join("version"), b"FJL\x09").unwrap();
+        let error = Fjall::open(dir.path()).unwrap_err();
+        assert!(
+            matches!(error, OpenError::UnknownVersion { at: "file version, byte 3", .. }),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_store_without_a_format_row_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Fjall::open(dir.path()).unwrap();
+        commit_numbers(&store, 1..=2);
+        store.rows.remove(FORMAT_KEY).unwrap();
+        drop(store);
+        assert!(matches!(Fjall::open(dir.path()), Err(OpenError::Damaged { .. })));
+    }
+
+    #[test]
+    fn a_creation_that_was_interrupted_is_begun_again() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(Fjall::open(dir.path().join("whole")).unwrap());
+        let whole = dir.path().join("whole");
+        let parts: [&[&str]; 4] =
+            [&["lock"], &["lock", "0.jnl"], &["lock", "0.jnl", "keyspaces"], &[]];
+        for (n, kept) in parts.into_iter().enumerate() {
+            let path = dir.path().join(n.to_string());
+            fs::create_dir(&path).unwrap();
+            for name in kept {
+                match *name {
+                    "keyspaces" => fs::create_dir(path.join(name)).unwrap(),
+                    _ => drop(fs::copy(whole.join(name), path.join(name)).unwrap()),
+                }
+            }
+            let store = Fjall::open(&path).unwrap();
+            commit_numbers(&store, 1..=3);
+            assert_eq!(check_numbers(&store), 3);
+        }
+    }
 }
