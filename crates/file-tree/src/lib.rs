@@ -9,19 +9,23 @@
 //!   another file;
 //! - a namespace change is atomic, and survives the server process once it was answered;
 //! - written bytes survive the server process once answered, and a power cut once [`FileTree::commit`]
-//!   answered with the same [`WriteEpoch`] that the writes carried.
+//!   answered with the same [`WriteEpoch`] that the writes carried;
+//! - setuid, and setgid with group execution, go when bytes are written while someone unprivileged has the
+//!   file open for writing, and when owner or group change.
 //!
-//! Not here: any implementation but the reference model in [`model`], which tests compare against.
+//! Not here: any implementation but the reference model in [`model`], which [`conformance`] compares every
+//! other one against.
 
 pub mod conformance;
 mod error;
 pub mod model;
+pub mod rules;
 mod tree;
 mod types;
 
 pub use error::TreeError;
 pub use tree::{FileTree, Reply};
 pub use types::{
-    Access, Attr, Caller, DirItem, FileKind, Ino, Name, NameError, NewNode, RenameMode, SetAttr, SetTime,
-    Stability, Stat, Timestamp, WriteEpoch, Written,
+    Access, Attr, Caller, DirItem, FileKind, Ino, Name, NameError, NewNode, RenameMode, SetAttr,
+    SetTime, Stability, Stat, Timestamp, WriteEpoch, Written,
 };

@@ -8,7 +8,8 @@ use bytes::Bytes;
 
 use crate::error::TreeError;
 use crate::types::{
-    Access, Attr, Caller, DirItem, Ino, Name, NewNode, RenameMode, SetAttr, Stat, WriteEpoch, Written,
+    Access, Attr, Caller, DirItem, Ino, Name, NewNode, RenameMode, SetAttr, Stat, WriteEpoch,
+    Written,
 };
 
 /// The answer to one call: a boxed future, so that a tree can be used as `dyn FileTree`.
@@ -38,14 +39,32 @@ pub trait FileTree: Debug + Send + Sync {
 
     /// Makes a file, directory, symbolic link or special node; [`TreeError::Exists`] if the name is taken.
     /// The new file is not open.
-    fn make<'a>(&'a self, caller: &'a Caller, dir: Ino, name: &'a Name, node: NewNode) -> Reply<'a, Attr>;
+    fn make<'a>(
+        &'a self,
+        caller: &'a Caller,
+        dir: Ino,
+        name: &'a Name,
+        node: NewNode,
+    ) -> Reply<'a, Attr>;
 
     /// Makes a regular file and opens it for reading and writing, in one step.
     /// [`TreeError::Exists`] if the name is taken.
-    fn create<'a>(&'a self, caller: &'a Caller, dir: Ino, name: &'a Name, mode: u32) -> Reply<'a, Attr>;
+    fn create<'a>(
+        &'a self,
+        caller: &'a Caller,
+        dir: Ino,
+        name: &'a Name,
+        mode: u32,
+    ) -> Reply<'a, Attr>;
 
     /// Gives a file another name. [`TreeError::NotPermitted`] for a directory.
-    fn link<'a>(&'a self, caller: &'a Caller, ino: Ino, dir: Ino, name: &'a Name) -> Reply<'a, Attr>;
+    fn link<'a>(
+        &'a self,
+        caller: &'a Caller,
+        ino: Ino,
+        dir: Ino,
+        name: &'a Name,
+    ) -> Reply<'a, Attr>;
 
     /// Removes the name of something that is not a directory.
     fn unlink<'a>(&'a self, caller: &'a Caller, dir: Ino, name: &'a Name) -> Reply<'a, ()>;
@@ -83,7 +102,13 @@ pub trait FileTree: Debug + Send + Sync {
 
     /// Lists `dir` in a stable order, beginning after `after` (0: from the start), at most `max` items.
     /// `.` and `..` are not listed. An empty answer is the end.
-    fn list<'a>(&'a self, caller: &'a Caller, dir: Ino, after: u64, max: u32) -> Reply<'a, Vec<DirItem>>;
+    fn list<'a>(
+        &'a self,
+        caller: &'a Caller,
+        dir: Ino,
+        after: u64,
+        max: u32,
+    ) -> Reply<'a, Vec<DirItem>>;
 
     /// Room and limits.
     fn stat(&self) -> Reply<'_, Stat>;

@@ -105,7 +105,8 @@ pub struct Timestamp {
 impl Timestamp {
     /// From nanoseconds since 1970.
     pub fn from_nanos(nanos: i64) -> Self {
-        let rest = u32::try_from(nanos.rem_euclid(1_000_000_000)).expect("a remainder below 1e9 fits");
+        let rest =
+            u32::try_from(nanos.rem_euclid(1_000_000_000)).expect("a remainder below 1e9 fits");
         Self { seconds: nanos.div_euclid(1_000_000_000), nanos: rest }
     }
 }
@@ -243,7 +244,8 @@ pub struct Written {
 /// One entry of a directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DirItem {
-    /// Where to go on after this entry; never 0, stable while the entry exists.
+    /// Where to go on after this entry; at least [`crate::rules::COOKIE_MIN`], stable while the entry
+    /// exists.
     pub cookie: u64,
     /// Its name.
     pub name: Name,
