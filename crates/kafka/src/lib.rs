@@ -7,7 +7,9 @@
 //! Which APIs and versions are served, the limits and the deviations from Kafka are in
 //! `docs/formats/kafka.md`.
 
+pub mod client;
 mod metrics;
+pub mod server;
 pub mod wire;
 
 pub use metrics::Metrics;

@@ -63,6 +63,8 @@ codes! {
     INVALID_REQUEST = 42;
     /// Record batches older than version 2.
     UNSUPPORTED_FOR_MESSAGE_FORMAT = 43;
+    /// A limit that the operator set.
+    POLICY_VIOLATION = 44;
     /// The disk is full or failed; retry.
     KAFKA_STORAGE_ERROR = 56;
     /// Fetch sessions are not kept here.
@@ -75,6 +77,8 @@ codes! {
     INVALID_RECORD = 87;
     /// No topic has this id.
     UNKNOWN_TOPIC_ID = 100;
+    /// Controllers were asked for and this is a broker.
+    MISMATCHED_ENDPOINT_TYPE = 114;
 }
 
 impl ErrorCode {

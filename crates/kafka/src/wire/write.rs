@@ -47,6 +47,11 @@ impl Chunks {
         &self.parts
     }
 
+    /// The pieces, to be consumed while they are sent.
+    pub fn into_parts(self) -> Vec<Bytes> {
+        self.parts
+    }
+
     /// The size of all pieces together, with the four bytes of the frame's size.
     pub fn bytes(&self) -> usize {
         self.bytes
