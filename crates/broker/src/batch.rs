@@ -29,6 +29,8 @@ mod record;
 
 pub use build::{Builder, NewRecord};
 pub use codec::Compression;
+#[cfg(test)]
+pub(crate) use header::crc_of;
 pub use header::{Batch, Batches, Header, Stamped, batches, stamp};
 pub use record::{Record, RecordHeader, Records};
 

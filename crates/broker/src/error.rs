@@ -1,5 +1,7 @@
 //! Why a call failed: one enum per operation, each variant asking something different of the caller.
 
+use strands::{CommitError, ReadError};
+
 use crate::batch::BatchError;
 use crate::types::{RecordOffset, TopicName};
 
@@ -23,16 +25,9 @@ pub enum TopicNameError {
 /// Why the broker did not open.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// A row of a topic cannot be read by this version. Nothing was changed.
-    #[error("topics table {table}, key {key}: {why}; nothing was changed")]
-    Damaged {
-        /// Which table.
-        table: u8,
-        /// Which row, in hexadecimal.
-        key: String,
-        /// What is wrong with it.
-        why: String,
-    },
+    /// A row about topics cannot be read by this version. Nothing was changed.
+    #[error("topics cannot be loaded: {0}; nothing was changed")]
+    Damaged(String),
     /// Storage failed: rows could not be read, or the deletion that a crash interrupted not be finished.
     #[error("storage failed: {0}")]
     Failed(String),
@@ -187,4 +182,109 @@ pub enum DeleteTopicError {
     /// Storage failed: whether the topic exists after a restart is unknown.
     #[error("storage failed ({0}); restart the server after checking the disk")]
     Failed(String),
+}
+
+impl From<Fault> for OpenError {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Damaged(why) => Self::Damaged(why),
+            Fault::Failed(why) => Self::Failed(why),
+            // No topic is asked for while they are loaded.
+            Fault::UnknownTopic | Fault::UnknownPartition(_) => {
+                Self::Failed("no such topic".to_owned())
+            }
+        }
+    }
+}
+
+/// What can be wrong with a partition, whatever is asked of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    UnknownTopic,
+    UnknownPartition(u32),
+    Damaged(String),
+    Failed(String),
+}
+
+impl From<ReadError> for Fault {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Unresolvable { .. } => Self::Damaged(error.to_string()),
+            ReadError::Failed(why) => Self::Failed(why),
+        }
+    }
+}
+
+impl From<Fault> for ProduceError {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::UnknownTopic => Self::UnknownTopic,
+            Fault::UnknownPartition(number) => Self::UnknownPartition(number),
+            Fault::Damaged(why) => Self::Damaged(why),
+            Fault::Failed(why) => Self::Failed(why),
+        }
+    }
+}
+
+impl From<Fault> for FetchError {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::UnknownTopic => Self::UnknownTopic,
+            Fault::UnknownPartition(number) => Self::UnknownPartition(number),
+            Fault::Damaged(why) => Self::Damaged(why),
+            Fault::Failed(why) => Self::Failed(why),
+        }
+    }
+}
+
+impl From<Fault> for OffsetError {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::UnknownTopic => Self::UnknownTopic,
+            Fault::UnknownPartition(number) => Self::UnknownPartition(number),
+            Fault::Damaged(why) => Self::Damaged(why),
+            Fault::Failed(why) => Self::Failed(why),
+        }
+    }
+}
+
+impl From<Fault> for EpochError {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::UnknownTopic => Self::UnknownTopic,
+            Fault::UnknownPartition(number) => Self::UnknownPartition(number),
+            Fault::Damaged(why) => Self::Damaged(why),
+            Fault::Failed(why) => Self::Failed(why),
+        }
+    }
+}
+
+impl From<CommitError> for ProduceError {
+    fn from(error: CommitError) -> Self {
+        match error {
+            CommitError::TooLarge { size, limit } => AppendFault::TooLarge { size, limit }.into(),
+            CommitError::NoSpace => Self::NoSpace,
+            CommitError::Failed(why) => Self::Failed(why),
+        }
+    }
+}
+
+impl From<CommitError> for CreateTopicError {
+    fn from(error: CommitError) -> Self {
+        match error {
+            CommitError::TooLarge { .. } => Self::Failed(error.to_string()),
+            CommitError::NoSpace => Self::NoSpace,
+            CommitError::Failed(why) => Self::Failed(why),
+        }
+    }
+}
+
+impl From<CommitError> for DeleteTopicError {
+    fn from(error: CommitError) -> Self {
+        match error {
+            CommitError::TooLarge { .. } => Self::Failed(error.to_string()),
+            CommitError::NoSpace => Self::NoSpace,
+            CommitError::Failed(why) => Self::Failed(why),
+        }
+    }
 }

@@ -146,11 +146,22 @@ pub struct Options {
     pub partitions_default: u32,
     /// Largest batch that is accepted, header included.
     pub batch_bytes_max: u32,
+    /// A partition begins a new strand rather than let one grow beyond this.
+    pub segment_bytes: u64,
+    /// A batch gets an index row when this many bytes lie between it and the last one that has one. A
+    /// lookup, and the load of a partition, walk over at most about this much.
+    pub index_bytes: u64,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { auto_create: true, partitions_default: 1, batch_bytes_max: (1 << 20) + 12 }
+        Self {
+            auto_create: true,
+            partitions_default: 1,
+            batch_bytes_max: (1 << 20) + 12,
+            segment_bytes: 1 << 30,
+            index_bytes: 256 << 10,
+        }
     }
 }
 

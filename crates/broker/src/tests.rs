@@ -1,0 +1,1 @@
+//! Goal: the broker is a list of records per partition.
