@@ -1,0 +1,4 @@
+//! Tests of the Kafka door through its public face: the wire under hostile bytes, and client and server
+//! over loopback on a real broker and a real disk.
+
+mod hostile;
