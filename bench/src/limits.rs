@@ -1,0 +1,5 @@
+//! What the machine could do at best: the same bytes with nothing of the product around them.
+
+pub(crate) mod disk;
+pub(crate) mod memory;
+pub(crate) mod tcp;
