@@ -4,7 +4,7 @@
 //! What cannot be installed is said, with the command that would do it, and is not an error: the tests
 //! that need it say `skipped:` themselves, and a run in CI fails for that.
 //!
-//! `.test-env/venv` is a Python environment with `test-requirements.txt`; `.test-env/skipped` lists what
+//! `.test-env/venv` is a Python environment with what `test-requirements.txt` lists; `.test-env/skipped` lists what
 //! the last run skipped.
 
 use std::env;
@@ -109,7 +109,10 @@ fn python_packages(root: &Path) -> anyhow::Result<bool> {
     let venv = root.join(".test-env/venv");
     let stamp = venv.join("requirements.txt");
     let text = fs::read_to_string(&wanted).context("read xtask/test-requirements.txt")?;
-    if fs::read_to_string(&stamp).is_ok_and(|have| have == text) {
+    // The interpreter that an environment was made with may be gone.
+    let works =
+        process::succeeds(Command::new(venv.join("bin/python")).args(["-c", "import kafka"]));
+    if works && fs::read_to_string(&stamp).is_ok_and(|have| have == text) {
         return Ok(true);
     }
     let Some(python) = python() else { return Ok(false) };

@@ -5,10 +5,12 @@
 //! known to bite.
 //!
 //! - [`arrows`]: which crate may use which, and which know nothing of tokio.
+//! - [`licences`]: what we build on may be used by anybody.
 //! - [`source`]: headers, leftovers, wire modules without I/O, the length of functions.
 //! - [`pages`]: every crate is on the map, every link leads somewhere.
 
 mod arrows;
+mod licences;
 mod pages;
 mod source;
 
