@@ -24,6 +24,7 @@ mod apply;
 mod commit;
 mod error;
 mod extents;
+mod inspect;
 mod options;
 mod overlay;
 mod pack;
@@ -40,6 +41,7 @@ mod types;
 
 pub use commit::Commit;
 pub use error::{CommitError, OpenError, ReadError};
+pub use inspect::{InspectedOp, inspect_commit};
 pub use options::Options;
 pub use recover::Recovery;
 pub use status::Status;
