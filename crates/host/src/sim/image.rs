@@ -1,0 +1,122 @@
+//! The bytes of a file, in pages that images share until one of them writes.
+//!
+//! Invariants: a page that is not listed is zero; no page is listed, and no byte set, at or behind `size`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Bytes in a page, as a length; [`PAGE_BYTES`] as a position.
+const PAGE_LEN: usize = 4096;
+pub(super) const PAGE_BYTES: u64 = PAGE_LEN as u64;
+
+type Page = [u8; PAGE_LEN];
+
+#[derive(Clone, Debug, Default)]
+pub(super) struct Image {
+    size: u64,
+    pages: BTreeMap<u64, Arc<Page>>,
+}
+
+impl Image {
+    pub(super) fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Numbers of the pages that take room, from page `from` on.
+    pub(super) fn pages(&self, from: u64) -> impl Iterator<Item = u64> {
+        self.pages.range(from..).map(|(page, _)| *page)
+    }
+
+    pub(super) fn has_page(&self, page: u64) -> bool {
+        self.pages.contains_key(&page)
+    }
+
+    /// Reads what there is of `buf.len()` bytes at `at`; says how much that was.
+    pub(super) fn read(&self, buf: &mut [u8], at: u64) -> usize {
+        let len =
+            usize::try_from(self.size.saturating_sub(at)).unwrap_or(usize::MAX).min(buf.len());
+        for (page, within, part) in spans(at, len) {
+            let target = &mut buf[part];
+            match self.pages.get(&page) {
+                Some(bytes) => target.copy_from_slice(&bytes[within..within + target.len()]),
+                None => target.fill(0),
+            }
+        }
+        len
+    }
+
+    /// Writes `bytes` at `at`, growing the image.
+    pub(super) fn write(&mut self, bytes: &[u8], at: u64) {
+        for (page, within, part) in spans(at, bytes.len()) {
+            let target =
+                Arc::make_mut(self.pages.entry(page).or_insert_with(|| Arc::new([0; PAGE_LEN])));
+            target[within..within + part.len()].copy_from_slice(&bytes[part]);
+        }
+        if !bytes.is_empty() {
+            self.size = self.size.max(at + bytes.len() as u64);
+        }
+    }
+
+    pub(super) fn resize(&mut self, size: u64) {
+        if size < self.size {
+            let _cut = self.pages.split_off(&size.div_ceil(PAGE_BYTES));
+            // Below a page's size, so it fits.
+            let kept = usize::try_from(size % PAGE_BYTES).unwrap_or(0);
+            if let Some(last) = self.pages.get_mut(&(size / PAGE_BYTES)) {
+                Arc::make_mut(last)[kept..].fill(0);
+            }
+        }
+        self.size = size;
+    }
+}
+
+/// Splits `len` bytes at `at` by page: the page, where in it, and which of the bytes.
+fn spans(at: u64, len: usize) -> impl Iterator<Item = (u64, usize, std::ops::Range<usize>)> {
+    let mut done = 0;
+    std::iter::from_fn(move || {
+        let position = at + done as u64;
+        // Below a page's size, so it fits.
+        let within = usize::try_from(position % PAGE_BYTES).unwrap_or(0);
+        let part = done..len.min(done + PAGE_LEN - within);
+        done = part.end;
+        (!part.is_empty()).then_some((position / PAGE_BYTES, within, part))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    //! Goal: an image is a growable array of bytes. Method: random work against a `Vec`.
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn an_image_is_an_array_of_bytes(
+            work in prop::collection::vec((0..20_000u64, prop::option::of((0..9000usize, any::<u8>()))), 0..30),
+        ) {
+            let (mut image, mut model) = (Image::default(), Vec::new());
+            for (at, write) in work {
+                let start = usize::try_from(at).unwrap();
+                match write {
+                    Some((len, fill)) => {
+                        image.write(&vec![fill; len], at);
+                        if len > 0 && model.len() < start + len {
+                            model.resize(start + len, 0);
+                        }
+                        model[start.min(start + len)..][..len].fill(fill);
+                    }
+                    None => {
+                        image.resize(at);
+                        model.resize(start, 0);
+                    }
+                }
+                prop_assert_eq!(image.size(), model.len() as u64);
+                let mut all = vec![1; model.len() + 10];
+                prop_assert_eq!(image.read(&mut all, 0), model.len());
+                prop_assert_eq!(&all[..model.len()], &model);
+            }
+        }
+    }
+}
