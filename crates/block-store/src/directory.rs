@@ -5,14 +5,17 @@
 //!                                             /NAME.tmp     a block being written
 //! ```
 //!
-//! Put writes `NAME.tmp`, syncs it, renames it, and syncs the folder, whose own name was synced before: so
-//! a `.blk` file is always whole, and durable once put returned. Creating `NAME.tmp` claims the name, which
-//! keeps two writers of one name apart. Leftover `.tmp` files are removed at open, other strangers left alone.
+//! Put writes `NAME.tmp`, syncs it, renames it, and syncs the folder, whose own name was synced before:
+//! so a `.blk` file is always whole, and durable once put returned. Creating `NAME.tmp` claims the name,
+//! which keeps two writers of one name apart. Leftover `.tmp` files are removed at open, other strangers
+//! left alone.
 //!
 //! Invariant: `usage` counts every `.blk` file there is. Folders are never removed; one holds up to 1 GiB.
 //!
 //! Not here: the bytes of a block (`crate::format`), open handles (`handles`).
 
+#[cfg(test)]
+mod crash_tests;
 mod handles;
 
 use std::collections::HashSet;
@@ -60,15 +63,18 @@ enum Found {
 }
 
 impl Directory {
-    /// Opens the store in `dir`, creating it if it is missing, removes what an interrupted put left, and
-    /// counts the blocks: one listing of all folders.
+    /// Opens the store in `dir`, creating it if it is missing and syncing its name, removes what an
+    /// interrupted put left, and counts the blocks: one listing of all folders.
     ///
     /// # Errors
     ///
     /// [`OpenError::Io`] when the disk refuses.
     pub fn open(host: &Host, dir: &Path) -> Result<Self, OpenError> {
         let disk = Arc::clone(&host.disk);
-        disk.create_dir_all(dir).map_err(|source| OpenError::Io { path: dir.into(), source })?;
+        let refused = |source| OpenError::Io { path: dir.into(), source };
+        disk.create_dir_all(dir).map_err(refused)?;
+        // It may exist without being durable, if an earlier process ended before it synced the name.
+        disk.sync_dir(parent(dir)).map_err(refused)?;
         let store =
             Self { disk, dir: dir.into(), handles: Handles::default(), state: Mutex::default() };
         let mut usage = Usage::default();
@@ -170,7 +176,8 @@ impl Directory {
         Ok(())
     }
 
-    /// Writes the block under its temporary name, which the caller has just created as `file`, and renames it.
+    /// Writes the block under its temporary name, which the caller has just created as `file`, and
+    /// renames it.
     fn write(&self, file: &dyn File, temp: &Path, block: &Block) -> Result<(), PutError> {
         let name = block.name();
         let path = self.path(name);
@@ -342,6 +349,13 @@ impl BlockStore for Directory {
 
     fn usage(&self) -> Usage {
         self.state().usage
+    }
+}
+
+fn parent(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
     }
 }
 

@@ -8,9 +8,9 @@
 //! trailer   payload_len u32 | pieces u32 | version u32 | crc32c u32 | magic "sl.blend"       24 bytes
 //! ```
 //!
-//! Integers are little-endian, the name is as [`BlockName::to_bytes`]. The trailer's checksum covers header,
-//! footer and the trailer before it. There is nothing else in a block, and no padding, so its size follows
-//! from the trailer; a block of another size is damaged.
+//! Integers are little-endian, the name is as [`BlockName::to_bytes`]. The trailer's checksum covers
+//! header, footer and the trailer before it. There is nothing else in a block, and no padding, so its
+//! size follows from the trailer; a block of another size is damaged.
 //!
 //! Invariant: a [`Footer`] is consistent: its pieces are not empty, lie back to back, and fill the payload.
 //! Whoever holds one needs no more bounds checks than "within the payload".
@@ -359,7 +359,8 @@ impl BlockBuilder {
     ///
     /// # Panics
     ///
-    /// If the piece is empty or `parts` are not `piece.len` bytes together: the caller has its numbers wrong.
+    /// If the piece is empty or `parts` are not `piece.len` bytes together: the caller has its numbers
+    /// wrong.
     pub fn add(&mut self, piece: Piece, parts: &[&[u8]]) -> Result<u32, BlockFull> {
         assert!(piece.len > 0, "an empty piece of strand {}", piece.strand);
         let given: usize = parts.iter().map(|part| part.len()).sum();

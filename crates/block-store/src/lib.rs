@@ -4,8 +4,8 @@
 //! checksum per 64 KiB, so that a range read checks just what it touches. The bytes are described in
 //! `docs/formats/block.md` and made and parsed in [`format`](mod@format).
 //!
-//! Two stores, one conformance suite ([`conformance`]): [`Directory`] on `host::Disk`, where a block is durable
-//! when [`BlockStore::put`] returns, and [`Memory`].
+//! Two stores, one conformance suite ([`conformance`]): [`Directory`] on `host::Disk`, where a block is
+//! durable when [`BlockStore::put`] returns, and [`Memory`].
 //!
 //! Not here: who uses a block, and when one may go.
 
@@ -52,9 +52,9 @@ pub trait BlockStore: Debug + Send + Sync {
     ///
     /// # Errors
     ///
-    /// [`PutError::AlreadyExists`] leaves the earlier block as it is, whatever its bytes: a name is used once.
-    /// After [`PutError::NoSpace`] and [`PutError::Io`] the block may or may not exist: try again under a
-    /// new name, and let collection find this one.
+    /// [`PutError::AlreadyExists`] leaves the earlier block as it is, whatever its bytes: a name is used
+    /// once. After [`PutError::NoSpace`] and [`PutError::Io`] the block may or may not exist: try again
+    /// under a new name, and let collection find this one.
     fn put(&self, block: &Block) -> Result<(), PutError>;
 
     /// Reads `range` of a block's payload, its checksums verified.

@@ -1,7 +1,7 @@
 //! Open files of recently read blocks, with their checksums, so that a read is one `pread`.
 //!
-//! Invariant: no handle of a block is kept that was deleted before its file was opened or while it was: `keep` refuses
-//! when any delete happened since the caller looked at `deletes`.
+//! Invariant: no handle of a block is kept that was deleted before its file was opened or while it was:
+//! `keep` refuses when any delete happened since the caller looked at `deletes`.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

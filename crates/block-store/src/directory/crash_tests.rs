@@ -1,0 +1,157 @@
+//! Goal: whenever the power goes, a block that was put is there, whole; one that was not is there whole
+//! or not at all; and the next start goes on. Method: the simulated disk, cut at each operation, with
+//! many outcomes each.
+
+use host::sim::{Lost, Machine, Reached};
+
+use super::*;
+use crate::conformance::{check_all, sample};
+
+const DIR: &str = "/data/blocks";
+
+/// The first operation after `machine` made `/data`.
+const FIRST: u64 = 3;
+
+/// A machine with a durable `/data`, which is not the store's to make.
+fn machine() -> Machine {
+    let machine = Machine::new(1);
+    machine.host().disk.create_dir_all(Path::new("/data")).unwrap();
+    machine
+}
+
+fn open(machine: &Machine) -> Directory {
+    Directory::open(&machine.host(), Path::new(DIR)).unwrap()
+}
+
+/// Puts, deletes and puts again; returns the blocks whose put returned, without those whose delete was
+/// begun.
+fn work(host: &Host) -> Vec<Block> {
+    let mut kept: Vec<Block> = Vec::new();
+    let Ok(store) = Directory::open(host, Path::new(DIR)) else { return kept };
+    for counter in [1, 4, 7, 300] {
+        let block = sample(counter, &[1000, 7, 3000]);
+        if store.put(&block).is_ok() {
+            kept.push(block);
+        }
+    }
+    if !kept.is_empty() {
+        let _gone_or_not = store.delete(kept.remove(0).name());
+    }
+    let late = sample(10, &[5]);
+    if store.put(&late).is_ok() {
+        kept.push(late);
+    }
+    kept
+}
+
+#[track_caller]
+fn check_whole(machine: &Machine, kept: &[Block]) {
+    let store = open(machine);
+    let mut names = Vec::new();
+    let mut bytes = 0;
+    let mut visit = |name, size| {
+        names.push(name);
+        bytes += size;
+        ControlFlow::Continue(())
+    };
+    store.list(&mut visit).unwrap();
+    assert_eq!(store.usage(), Usage { blocks: names.len() as u64, bytes });
+    for name in &names {
+        let footer = store.footer(*name).unwrap();
+        store.read(*name, 0..footer.payload_len()).unwrap();
+    }
+    for block in kept {
+        assert_eq!(
+            store.read(block.name(), 0..block.footer().payload_len()).unwrap(),
+            block.payload()
+        );
+    }
+    // Whatever was interrupted, a new name is free.
+    store.put(&sample(1 << 40, &[9])).unwrap();
+}
+
+#[test]
+fn conforms_on_the_simulated_disk() {
+    check_all(&|| Box::new(open(&machine())));
+}
+
+#[test]
+fn a_power_cut_at_any_operation_keeps_what_was_put() {
+    let whole = machine();
+    assert_eq!(work(&whole.host()).len(), 4);
+    for operation in FIRST..=whole.counts().operations + 1 {
+        let machine = machine();
+        machine.crash_at(operation);
+        let kept = work(&machine.host());
+        for seed in 0..40 {
+            let crashed = machine.fork();
+            crashed.crash_seeded(seed);
+            check_whole(&crashed, &kept);
+        }
+    }
+}
+
+#[test]
+fn a_killed_process_and_then_a_power_cut_keep_what_was_put() {
+    let whole = machine();
+    work(&whole.host());
+    for operation in FIRST..=whole.counts().operations {
+        let machine = machine();
+        machine.fail_at(operation);
+        let mut kept = work(&machine.host());
+        machine.kill();
+        // Another name in the same folder: its directories may exist without being durable.
+        let next = sample(13, &[40]);
+        open(&machine).put(&next).unwrap();
+        kept.push(next);
+        machine.crash(&mut Lost);
+        check_whole(&machine, &kept);
+    }
+}
+
+#[test]
+fn a_failed_sync_is_a_failed_put() {
+    for reached in [Reached::Nothing, Reached::Some(3), Reached::Everything] {
+        let machine = machine();
+        let store = open(&machine);
+        machine.fail_sync(machine.counts().syncs + 1, reached);
+        let block = sample(1, &[100]);
+        assert!(matches!(store.put(&block), Err(PutError::Io { .. })));
+        assert!(matches!(store.read(block.name(), 0..1), Err(ReadError::Missing { .. })));
+        assert_eq!(store.usage(), Usage::default());
+        check_whole(&machine, &[]);
+    }
+}
+
+#[test]
+fn a_full_disk_refuses_the_block_and_leaves_no_rest() {
+    let machine = machine();
+    let store = open(&machine);
+    machine.fill_up(5 * 4096);
+    let (small, big) = (sample(1, &[5000]), sample(4, &[20_000]));
+    store.put(&small).unwrap();
+    assert!(matches!(store.put(&big), Err(PutError::NoSpace { name }) if name == big.name()));
+    assert_eq!(store.usage().blocks, 1);
+    assert!(store.delete(small.name()).unwrap());
+    drop(store);
+    let store = open(&machine);
+    store.put(&sample(7, &[10_000])).unwrap();
+}
+
+#[test]
+fn a_forgotten_sync_would_be_noticed() {
+    let whole = machine();
+    work(&whole.host());
+    let mut noticed = 0;
+    for operation in FIRST..=whole.counts().operations {
+        let machine = machine();
+        machine.ignore_at(operation);
+        let kept = work(&machine.host());
+        machine.crash(&mut Lost);
+        let store = open(&machine);
+        noticed += u32::from(kept.iter().any(|block| store.read(block.name(), 0..1).is_err()));
+    }
+    // Four blocks remain, each synced once; their two folders are synced after each put, of which the
+    // last counts. All other names are synced twice.
+    assert_eq!(noticed, 4 + 2);
+}
