@@ -65,7 +65,8 @@ impl fmt::Debug for Fjall {
 }
 
 impl Fjall {
-    /// Opens the store in `path`, creating it if there is none. A new one, and its name, is durable on return.
+    /// Opens the store in `path`, creating it if there is none. A new one, and its name, is durable on
+    /// return.
     ///
     /// # Errors
     ///
