@@ -1,7 +1,7 @@
 //! The trait itself.
 
 use std::fmt::Debug;
-use std::future::Future;
+use std::future::{Future, ready};
 use std::pin::Pin;
 
 use bytes::Bytes;
@@ -99,6 +99,15 @@ pub trait FileTree: Debug + Send + Sync {
     /// A returned epoch other than the one a write carried means that this write may be lost and
     /// must be sent again.
     fn commit(&self, ino: Ino) -> Reply<'_, WriteEpoch>;
+
+    /// Reports, once, what has gone wrong since with writes to `ino` that were answered; a door calls it
+    /// at each close. It waits for nothing and makes nothing durable.
+    ///
+    /// A tree whose writes cannot go wrong after their answer keeps this default.
+    fn flush(&self, ino: Ino) -> Reply<'_, ()> {
+        let _nothing_to_report = ino;
+        Box::pin(ready(Ok(())))
+    }
 
     /// Lists `dir` in a stable order, beginning after `after` (0: from the start), at most `max` items.
     /// `.` and `..` are not listed. An empty answer is the end.
