@@ -35,6 +35,7 @@ Commands:
       --against FILE    Print the change of each row against a baseline
       --pairs N         Subject and limit are measured N times in turn (default: as each row says)
       --dir DIR         Where the measured files lie (default: bench-data in the target directory)
+      --smoke           A hundredth of the work, once: shows that rows run, not how fast anything is
   help                Print this text
 ";
 
