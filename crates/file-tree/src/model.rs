@@ -55,6 +55,7 @@ impl Model {
         self.with(|state| {
             for node in state.nodes.values_mut() {
                 node.opens = 0;
+                node.loses_privileges = false;
             }
             state.nodes.retain(|_, node| node.attr.nlink > 0);
             Ok(())

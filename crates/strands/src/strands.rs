@@ -88,6 +88,12 @@ impl Strands {
         Ok(Ticket::new(position, self.shared.log.ticket(position.offset())))
     }
 
+    /// A ticket for everything before `up_to`, which must be a position that a commit returned or
+    /// [`Strands::positions`] has shown.
+    pub fn ticket(&self, up_to: Position) -> Ticket {
+        Ticket::new(up_to, self.shared.log.ticket(up_to.offset()))
+    }
+
     /// Waits until a commit with `payload_bytes` of strand bytes may go ahead: call it before taking
     /// locks of your own, once per change. Changes without payload (deletes) pass also on a full disk.
     ///

@@ -138,7 +138,7 @@ impl Comparison {
     fn report(&self, difference: &str) -> String {
         let calls: Vec<_> =
             self.calls.iter().enumerate().map(|(at, call)| format!("{at:>5}: {call:?}")).collect();
-        format!("seed {}: {difference}\nafter these calls:\n{}", self.seed, calls.join("\n"))
+        format!("calls on the tree:\n{}\nseed {}: {difference}", calls.join("\n"), self.seed)
     }
 
     fn step(&mut self, call: Call) {
