@@ -231,6 +231,9 @@ pub(crate) fn decode<'a>(
         let op = decode_op(&mut reader, at)?;
         if let RawOp::Write { len, .. } = op {
             at = at.checked_add(len).ok_or(DecodeError::Lengths)?;
+            if at as usize > record.len() {
+                return Err(DecodeError::Lengths);
+            }
         }
         visit(op);
     }

@@ -196,31 +196,34 @@ impl Shared {
         Ok(())
     }
 
-    /// Commits where the bytes of a block now are, as far as they are still current.
+    /// Commits where the bytes of a block now are, as far as they are still current. `packed` is in order.
     fn commit_extents(
         &self,
         packed: &[(StrandId, Extent)],
         before: Position,
     ) -> Result<(), PackError> {
         let _extents = self.lock_extents(packed.iter().map(|(strand, _)| *strand));
-        let old = packed
-            .iter()
-            .map(|(strand, extent)| extents::overlapping(self, *strand, extent.start, extent.end()))
-            .collect::<Result<Vec<_>, _>>()?;
+        // A strand at a time: an old extent can lie below several new ones.
+        let strands: Vec<_> = packed
+            .chunk_by(|(one, _), (other, _)| one == other)
+            .map(|new| {
+                let (strand, first) = &new[0];
+                let end = new.last().map_or_else(|| first.end(), |(_, last)| last.end());
+                Ok((*strand, new, extents::overlapping(self, *strand, first.start, end)?))
+            })
+            .collect::<Result<_, ReadError>>()?;
         let mut state = self.write_state();
         let mut commit = Commit::new();
-        for ((strand, extent), old) in packed.iter().zip(&old) {
-            let current: Vec<_> = still_current(&state, *strand, extent, before)
-                .into_iter()
-                .map(|range| extent.cut(range.start, range.end))
+        for (strand, new, old) in &strands {
+            let current: Vec<_> = new
+                .iter()
+                .flat_map(|(_, extent)| still_current(&state, *strand, extent, before))
                 .collect();
             extents::replace(&mut commit, *strand, old, &current);
-            commit.push(Op::Packed {
-                strand: *strand,
-                start: extent.start,
-                len: extent.len,
-                before: before.get(),
-            });
+            for (_, Extent { start, len, .. }) in *new {
+                let before = before.get();
+                commit.push(Op::Packed { strand: *strand, start: *start, len: *len, before });
+            }
         }
         let head = commit.encode_head(crate::Strands::COMMIT_BYTES_MAX)?;
         self.append_locked(&mut state, commit, &head)?;
@@ -361,14 +364,14 @@ fn build(name: BlockName, runs: &[Run]) -> Result<(Block, Vec<(StrandId, Extent)
     Ok((builder.finish(name), extents))
 }
 
-/// Ranges of a packed extent that the journal's index still holds from before `before`: what was
+/// The parts of a packed extent that the journal's index still holds from before `before`: what was
 /// overwritten, cut or removed since is not among them.
 fn still_current(
     state: &State,
     strand: StrandId,
     extent: &Extent,
     before: Position,
-) -> Vec<Range<u64>> {
+) -> Vec<Extent> {
     let mut ranges: Vec<Range<u64>> = Vec::new();
     let pieces = state.pieces.overlapping(strand, extent.start, extent.end());
     for placed in pieces.iter().filter(|placed| placed.piece.written < before) {
@@ -377,7 +380,7 @@ fn still_current(
             _ => ranges.push(placed.start..placed.end()),
         }
     }
-    ranges
+    ranges.into_iter().map(|range| extent.cut(range.start, range.end)).collect()
 }
 
 /// Rows of [`REMOVED`] that a former run left.

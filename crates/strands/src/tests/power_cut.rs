@@ -1,0 +1,229 @@
+//! Goal: after a power cut at any operation, what comes back is exactly the state after some prefix of the
+//! commits, and no shorter one than was acknowledged as durable; also when the cut comes again and again.
+//!
+//! Method: random steps on the simulated disk, which loses, tears and reorders what was not synced. The
+//! meta store's own crash is simulated as the worst that it promises: all that was not synced is gone.
+
+use std::collections::BTreeMap;
+use std::ops::{Bound, ControlFlow};
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use block_store::{BlockStore, Directory};
+use bytes::Bytes;
+use host::sim::Machine;
+use meta_store::{Applied, Batch, KeyRange, Memory, MetaError, MetaStore, Visit};
+use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+
+use super::{Model, Step, any_step, options};
+use crate::{Commit, Position, Strands, Table};
+
+/// A meta store that remembers what was synced, and forgets the rest with the power.
+#[derive(Debug, Default)]
+struct Synced {
+    live: Memory,
+    durable: Mutex<(Rows, Applied)>,
+}
+
+/// One row, the number of the state that a commit leads to, so that a survivor can be told.
+const COUNT: Table = Table(41);
+
+type Rows = BTreeMap<(u8, Vec<u8>), Vec<u8>>;
+
+impl Synced {
+    fn after_power_cut(&self) -> Arc<Self> {
+        let (rows, applied) = self.durable.lock().unwrap().clone();
+        let survivor = Self::default();
+        let mut batch = Batch::new();
+        for ((table, key), value) in rows {
+            batch.put(meta_store::Table(table), key, value);
+        }
+        survivor.live.commit(&batch, applied).unwrap();
+        survivor.sync().unwrap();
+        Arc::new(survivor)
+    }
+}
+
+impl MetaStore for Synced {
+    fn get(&self, table: meta_store::Table, key: &[u8]) -> Result<Option<Bytes>, MetaError> {
+        self.live.get(table, key)
+    }
+
+    fn scan(
+        &self,
+        table: meta_store::Table,
+        range: KeyRange<'_>,
+        order: meta_store::Order,
+        visit: &mut Visit<'_>,
+    ) -> Result<(), MetaError> {
+        self.live.scan(table, range, order, visit)
+    }
+
+    fn commit(&self, batch: &Batch, applied: Applied) -> Result<(), MetaError> {
+        self.live.commit(batch, applied)
+    }
+
+    fn applied(&self) -> Applied {
+        self.live.applied()
+    }
+
+    fn sync(&self) -> Result<Applied, MetaError> {
+        let applied = self.live.applied();
+        let mut rows = Rows::new();
+        for table in 0..=u8::MAX {
+            let all = (Bound::Unbounded, Bound::Unbounded);
+            self.live.scan(
+                meta_store::Table(table),
+                all,
+                meta_store::Order::Ascending,
+                &mut |key, value| {
+                    rows.insert((table, key.to_vec()), value.to_vec());
+                    ControlFlow::Continue(())
+                },
+            )?;
+        }
+        *self.durable.lock().unwrap() = (rows, applied);
+        Ok(applied)
+    }
+}
+
+fn open(machine: &Machine, meta: &Arc<Synced>) -> Result<Strands, String> {
+    let host = machine.host();
+    let blocks: Arc<dyn BlockStore> =
+        Arc::new(Directory::open(&host, Path::new("/blocks")).map_err(|error| error.to_string())?);
+    let meta = Arc::clone(meta) as Arc<dyn MetaStore>;
+    Strands::open(host, Path::new("/journal"), meta, blocks, options())
+        .map_err(|error| error.to_string())
+}
+
+/// What happened to the data until the power went.
+struct Life {
+    /// Number of the first state below, counted over all lives.
+    first: u64,
+    /// The state after each commit, by the commit's exclusive end.
+    history: Vec<(Position, Model)>,
+    /// Up to where commits were acknowledged as durable.
+    acknowledged: Position,
+}
+
+/// Takes steps until they end or the power goes.
+fn live(
+    machine: &Machine,
+    strands: &Strands,
+    (first, mut model): (u64, Model),
+    steps: &[Step],
+) -> Life {
+    let begin = strands.positions().appended;
+    let mut life = Life { first, history: vec![(begin, model.clone())], acknowledged: begin };
+    for step in steps {
+        let done = match step {
+            Step::Pack => strands.pack_now(),
+            Step::Sync | Step::Reopen { .. } => strands
+                .commit(Commit::new())
+                .map(|ticket| (ticket.position(), ticket.wait_durable()))
+                .and_then(|(position, durable)| durable.map(|()| life.acknowledged = position)),
+            _ => change(strands, &mut model, step, &mut life),
+        };
+        if let Err(error) = done {
+            assert!(machine.is_off(), "with the power on: {error}");
+            break;
+        }
+    }
+    life
+}
+
+fn change(
+    strands: &Strands,
+    model: &mut Model,
+    step: &Step,
+    life: &mut Life,
+) -> Result<(), crate::CommitError> {
+    let mut next = model.clone();
+    let minted = strands.mint()?;
+    let Some(mut commit) = next.commit(step, || minted) else { return Ok(()) };
+    commit.put(
+        COUNT,
+        Bytes::new(),
+        (life.first + life.history.len() as u64).to_le_bytes().to_vec(),
+    );
+    let before = strands.positions().appended;
+    let done = strands.commit(commit);
+    let after = strands.positions().appended;
+    // A commit that was not acknowledged may survive all the same.
+    if after > before {
+        *model = next;
+        life.history.push((after, model.clone()));
+    }
+    done.map(drop)
+}
+
+#[track_caller]
+fn check_survivors(strands: &Strands, life: &Life) -> (u64, Model) {
+    let count = strands.row(COUNT, b"").unwrap();
+    let count = count.map_or(0, |count| u64::from_le_bytes(count[..].try_into().unwrap()));
+    let index = usize::try_from(count - life.first).unwrap();
+    let (_, model) = &life.history[index];
+    if let Some((next, _)) = life.history.get(index + 1) {
+        assert!(
+            *next > life.acknowledged,
+            "commit {next} is gone, acknowledged was {}",
+            life.acknowledged
+        );
+    }
+    model.check(strands);
+    (count, model.clone())
+}
+
+fn steps(seed: u64) -> Vec<Step> {
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&seed.to_le_bytes());
+    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
+    let mut runner = TestRunner::new_with_rng(Config::default(), rng);
+    prop::collection::vec(any_step(), 10..40).new_tree(&mut runner).unwrap().current()
+}
+
+#[test]
+fn a_power_cut_at_any_operation_leaves_a_prefix_with_everything_acknowledged() {
+    for seed in 0..120 {
+        let machine = Machine::new(seed);
+        let mut meta = Arc::new(Synced::default());
+        let mut state = (0, Model::default());
+        for cut in 0..4 {
+            println!("seed {seed}, power cut {cut}");
+            let strands = open(&machine, &meta).unwrap();
+            let until = machine.counts().operations + 1 + (seed * 7 + cut * 31) % 90;
+            machine.crash_at(until);
+            let life = live(&machine, &strands, state, &steps(seed * 10 + cut));
+            drop(strands);
+            machine.crash_seeded(seed + cut);
+            meta = meta.after_power_cut();
+            let strands = open(&machine, &meta).unwrap();
+            state = check_survivors(&strands, &life);
+            drop(strands);
+        }
+    }
+}
+
+#[test]
+fn a_power_cut_during_the_start_changes_nothing() {
+    for seed in 0..40 {
+        println!("seed {seed}");
+        let machine = Machine::new(seed);
+        let mut meta = Arc::new(Synced::default());
+        let strands = open(&machine, &meta).unwrap();
+        let life = live(&machine, &strands, (0, Model::default()), &steps(seed));
+        let acknowledged = strands.positions().durable;
+        drop(strands);
+        let life = Life { acknowledged, ..life };
+        machine.crash_seeded(seed);
+        meta = meta.after_power_cut();
+        machine.crash_at(machine.counts().operations + 1 + seed % 20);
+        drop(open(&machine, &meta));
+        machine.crash_seeded(seed + 1);
+        meta = meta.after_power_cut();
+        let strands = open(&machine, &meta).unwrap();
+        check_survivors(&strands, &life);
+    }
+}
