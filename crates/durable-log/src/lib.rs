@@ -1,15 +1,45 @@
 //! A durable log: records appended at the end, kept in segment files, trimmed at the beginning.
 //!
-//! Not here: what a record means.
+//! A log is a directory. [`Log::append`] copies records into memory, [`Log::write_out`] hands them
+//! to the operating system, [`Log::sync`] puts them on the disk; each of the three positions is
+//! published. Many who wait for the disk share one sync. Records are found by [`Offset`] (their
+//! number) in order, or by [`Location`] (their place) directly.
+//!
+//! What holds at any time, whatever crashes:
+//!
+//! - Every record that was ever said to be durable is there, byte for byte, or opening is an error
+//!   that names file and position.
+//! - What is there is a prefix of what was appended, less what was trimmed. An append is there
+//!   whole or not at all. Offsets are never reused for durable records.
+//! - After a failed sync nothing is believed that the page cache says.
+//!
+//! The files are described in `docs/formats/log.md`, and with the code in `frame`, `segment` and
+//! `marker`. Of the other modules, `tail` holds what is in memory, `writer` brings it to files,
+//! `commit` decides who syncs for whom, `recovery` opens what was left, `core` has the locks.
+//!
+//! Not here: what a record means, and any network.
 
+mod commit;
+mod core;
 mod error;
+mod frame;
+mod inspect;
 mod log;
+mod marker;
 mod options;
 mod position;
+mod read;
+mod recovery;
+mod segment;
+mod tail;
+mod walk;
+mod writer;
 
+pub use commit::{Room, Ticket};
 pub use error::{AppendError, OpenError, ReadError, SyncError, TrimError, WriteError};
-pub use log::{
-    Appended, Log, Positions, Record, Recovery, Room, SegmentInfo, Slice, Stats, Ticket, Torn,
-};
+pub use inspect::{InspectedFrame, InspectedSegment, inspect, inspect_marker};
+pub use log::{Appended, Log, Positions, SegmentInfo, Stats};
 pub use options::Options;
 pub use position::{Location, Offset};
+pub use read::{Record, Slice};
+pub use recovery::{Recovery, Torn};

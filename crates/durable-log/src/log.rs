@@ -1,26 +1,44 @@
-//! The handle to a log.
+//! The handle to an open log.
 
-use std::io;
+use std::fmt;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, RwLock};
 
-use bytes::Bytes;
 use host::Host;
 
+use crate::commit::{Progress, Room, Ticket};
+use crate::core::{Core, Published, lock};
 use crate::error::{AppendError, OpenError, ReadError, SyncError, TrimError, WriteError};
+use crate::frame;
+use crate::marker::{self, Marker};
 use crate::options::Options;
 use crate::position::{Location, Offset};
+use crate::read::{Record, Slice};
+use crate::recovery::{self, Recovered, Recovery};
+use crate::segment::{self, Header, Segment};
+use crate::tail::{self, Payload, Tail};
+use crate::writer::Writer;
 
-#[derive(Debug)]
-struct Inner;
+const LOCK_NAME: &str = "lock";
 
 /// A log that is open. Cheap to clone; all clones are one log.
-#[derive(Clone, Debug)]
+///
+/// Dropping the last clone without [`Log::close`] is like a crash of the process: what was not
+/// written out is gone, and the next open checks everything.
+#[derive(Clone)]
 pub struct Log {
-    _inner: Arc<Inner>,
+    core: Arc<Core>,
+}
+
+impl fmt::Debug for Log {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Log")
+            .field("dir", &self.core.dir)
+            .field("positions", &self.positions())
+            .finish()
+    }
 }
 
 /// Where an append went.
@@ -30,7 +48,8 @@ pub struct Appended {
     pub first: Offset,
     /// One past the offset of the last record.
     pub next: Offset,
-    /// First byte of the first record.
+    /// First byte of the first record. Each further record begins four bytes after the end of the
+    /// one before it.
     pub at: Location,
 }
 
@@ -47,34 +66,6 @@ pub struct Positions {
     pub durable: Offset,
 }
 
-/// What opening a log found.
-#[derive(Clone, Debug)]
-pub struct Recovery {
-    /// The log was closed in order, so its frames were not checked again.
-    pub clean: bool,
-    /// Records in the log.
-    pub records: u64,
-    /// Bytes of the log, frame headers included.
-    pub bytes: u64,
-    /// Segment files found.
-    pub segments: u64,
-    /// The end that nobody was promised and that was cut off.
-    pub torn: Option<Torn>,
-}
-
-/// A torn tail: bytes after the last good frame that were never promised.
-#[derive(Clone, Debug)]
-pub struct Torn {
-    /// The segment that was cut.
-    pub path: PathBuf,
-    /// Where it was cut: bytes from the beginning of the file.
-    pub at: u64,
-    /// How many bytes were cut off, trailing zeros not counted.
-    pub bytes: u64,
-    /// The copy of the bytes; `None` when there was no room for one and they stay, unread, where they were.
-    pub kept_as: Option<PathBuf>,
-}
-
 /// One segment file.
 #[derive(Clone, Debug)]
 pub struct SegmentInfo {
@@ -84,7 +75,7 @@ pub struct SegmentInfo {
     pub path: PathBuf,
     /// Offset of its first record.
     pub first: Offset,
-    /// One past its last record.
+    /// One past its last written record.
     pub next: Offset,
     /// Bytes of its frames.
     pub bytes: u64,
@@ -92,21 +83,8 @@ pub struct SegmentInfo {
     pub sealed: bool,
     /// Its first byte.
     pub begin: Location,
-    /// One past its last byte.
+    /// One past its last written byte.
     pub end: Location,
-}
-
-/// A record as [`Log::scan`] shows it.
-#[derive(Clone, Copy, Debug)]
-pub struct Record<'a> {
-    /// Its number.
-    pub offset: Offset,
-    /// Its first byte.
-    pub at: Location,
-    /// When it was appended: milliseconds since 1970.
-    pub timestamp_ms: i64,
-    /// What was appended.
-    pub bytes: &'a [u8],
 }
 
 /// Counters since the log was opened, and what it holds now.
@@ -116,7 +94,7 @@ pub struct Stats {
     pub appends: u64,
     /// Records appended.
     pub records: u64,
-    /// Bytes appended, frame headers included.
+    /// Bytes appended, frame headers and marks included.
     pub bytes: u64,
     /// Syncs that succeeded.
     pub syncs: u64,
@@ -124,153 +102,330 @@ pub struct Stats {
     pub failed_syncs: u64,
     /// Segment files now.
     pub segments: u64,
-    /// Bytes in segment files now, room that was reserved but not written not counted.
+    /// Bytes of frames in segment files now. Room that is reserved is not counted.
     pub segment_bytes: u64,
     /// Bytes appended and not yet durable.
     pub unsynced_bytes: u64,
 }
 
 impl Log {
-    /// Opens the log in `dir`, or begins one.
-    pub fn open(
-        _host: &Host,
-        _dir: &Path,
-        _options: Options,
-    ) -> Result<(Self, Recovery), OpenError> {
-        unimplemented!()
+    /// Opens the log in `dir`, or begins one there, and says what was found.
+    ///
+    /// Everything found is durable on return. Records that nobody was promised may be among it;
+    /// from now on they are as good as any. Opening begins a new segment.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError::Damaged`] and [`OpenError::UnknownVersion`] leave the directory as it was.
+    pub fn open(host: &Host, dir: &Path, options: Options) -> Result<(Self, Recovery), OpenError> {
+        options.check()?;
+        let io = |source| OpenError::Io { path: dir.to_owned(), source };
+        host.disk.create_dir_all(dir).map_err(io)?;
+        let Some(lock) = host.disk.lock(&dir.join(LOCK_NAME)).map_err(io)? else {
+            return Err(OpenError::Locked { dir: dir.to_owned() });
+        };
+        let mut recovered = recovery::recover(host, dir)?;
+        let active = begin(host, dir, &options, &recovered)?;
+        recovered.segments.push_back(Arc::clone(&active));
+        tidy(host, dir).map_err(io)?;
+        let Recovered { segments, end, report, .. } = recovered;
+        // As many chunks as two syncs that overlap keep in use.
+        let pool_max =
+            usize::try_from(2 * options.sync_ahead_bytes).unwrap_or(usize::MAX) / tail::CHUNK_BYTES;
+        let tail =
+            Tail::new(end, active.header.salt, options.segment_bytes, pool_max.clamp(2, 4096));
+        let core = Core {
+            host: host.clone(),
+            dir: dir.to_owned(),
+            writer: Mutex::new(Writer::new(Arc::clone(tail.stretch()), end)),
+            tail: Mutex::new(tail),
+            sync: Mutex::default(),
+            progress: Mutex::new(Progress::new(end, active, host.clock.monotonic())),
+            segments: RwLock::new(segments),
+            trim: Mutex::default(),
+            led: std::sync::Condvar::new(),
+            durable_moved: std::sync::Condvar::new(),
+            committer_wanted: std::sync::Condvar::new(),
+            published: Published::new(end),
+            options,
+            _lock: lock,
+        };
+        Ok((Self { core: Arc::new(core) }, report))
     }
-    /// Appends records as one unit.
-    pub fn append(&self, _records: &[&[u8]]) -> Result<Appended, AppendError> {
-        unimplemented!()
+
+    /// Appends records as one unit: after a crash either all of them are there or none.
+    ///
+    /// Copies into memory, never waits for a disk, and promises nothing yet: see
+    /// [`Log::write_out`], [`Log::sync`] and [`Log::ticket`]. No records are a valid append that
+    /// changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// All leave the log as it was. After [`AppendError::NoSpace`] a [`Log::write_out`] tries
+    /// again; the committer does so by itself.
+    pub fn append(&self, records: &[&[u8]]) -> Result<Appended, AppendError> {
+        if records.is_empty() {
+            return self.append_nothing();
+        }
+        self.put(Payload::Records(records))
     }
-    /// Appends one record gathered from parts.
-    pub fn append_parts(&self, _parts: &[&[u8]]) -> Result<Appended, AppendError> {
-        unimplemented!()
+
+    /// Appends one record that is gathered from `parts`; otherwise as [`Log::append`].
+    pub fn append_parts(&self, parts: &[&[u8]]) -> Result<Appended, AppendError> {
+        self.put(Payload::Parts(parts))
     }
-    /// Whether fewer than `unsynced_bytes_max` bytes are unsynced.
+
+    fn put(&self, payload: Payload<'_>) -> Result<Appended, AppendError> {
+        let core = &*self.core;
+        let (size, limit) = (payload.bytes(), core.options.append_bytes_max);
+        let payload_bytes = u32::try_from(size).ok().filter(|bytes| *bytes <= limit);
+        let payload_bytes =
+            payload_bytes.ok_or_else(|| AppendError::TooLarge { size, limit: u64::from(limit) })?;
+        let measured = payload.measure(payload_bytes, core.now_ms());
+        let ahead = core.options.sync_ahead_bytes;
+        let mut tail = core.tail();
+        let before = tail.unsynced_bytes();
+        let place =
+            tail.append(measured, core.published.durable(), &|| core.host.random.next_u64())?;
+        let (next, after) = (tail.next(), tail.unsynced_bytes());
+        tail.appends.appends += 1;
+        tail.appends.records += next.offset - place.offset;
+        core.published.set_appended(next);
+        drop(tail);
+        let long = before < ahead && after >= ahead;
+        if before == 0 || long {
+            core.note_unsynced(long);
+        }
+        Ok(Appended { first: place.offset, next: next.offset, at: frame::first_record(place.at) })
+    }
+
+    fn append_nothing(&self) -> Result<Appended, AppendError> {
+        let tail = self.core.tail();
+        if let Some(refusal) = &tail.refusal {
+            return Err(refusal.clone());
+        }
+        let next = tail.next();
+        Ok(Appended { first: next.offset, next: next.offset, at: frame::first_record(next.at) })
+    }
+
+    /// Whether fewer than [`Options::unsynced_bytes_max`] bytes are unsynced. Also true when the
+    /// log refuses appends, so that the writer hears of it.
     pub fn has_room(&self) -> bool {
-        unimplemented!()
+        self.core.has_room()
     }
-    /// Ready when there is room, or when appends are refused anyway.
+
+    /// Ready when [`Log::has_room`]. Without a committer it syncs in the first poll.
     pub fn room(&self) -> Room {
-        unimplemented!()
+        Room::new(Arc::clone(&self.core))
     }
+
     /// [`Log::room`] for threads.
     pub fn wait_room(&self) {
-        unimplemented!()
+        self.core.wait_room();
     }
-    /// Hands everything appended to the operating system; returns the written position.
+
+    /// Hands everything that is appended now to the operating system, so that it survives the
+    /// process; returns how far that is.
     pub fn write_out(&self) -> Result<Offset, WriteError> {
-        unimplemented!()
+        self.core.write_out().map(|place| place.offset)
     }
-    /// Makes everything appended durable; returns the durable position.
+
+    /// Makes everything that is appended now durable; returns how far that is. Concurrent callers
+    /// share syncs.
     pub fn sync(&self) -> Result<Offset, SyncError> {
-        unimplemented!()
+        self.core.sync_all()
     }
-    /// A promise to be told when everything below `up_to` is durable.
-    pub fn ticket(&self, _up_to: Offset) -> Ticket {
-        unimplemented!()
+
+    /// A promise to be told when everything below `up_to` is durable. An `up_to` beyond what is
+    /// appended now is cut to that.
+    ///
+    /// [`Ticket::wait`] waits in the calling thread, which leads a sync if nobody does. As a future
+    /// it leaves that to the committer; without one its first poll syncs.
+    pub fn ticket(&self, up_to: Offset) -> Ticket {
+        Ticket::new(Arc::clone(&self.core), up_to)
     }
-    /// Body of the committer thread.
+
+    /// The body of a server's one committer thread; returns after [`Log::stop_committer`].
     pub fn run_committer(&self) {
-        unimplemented!()
+        self.core.run_committer();
     }
-    /// Makes `run_committer` return.
+
+    /// Makes [`Log::run_committer`] return, also one that begins later, and
+    /// [`Log::wait_durable_beyond`] too.
     pub fn stop_committer(&self) {
-        unimplemented!()
+        self.core.stop_committer();
     }
-    /// Blocks until more than `seen` is durable; `None` after a stop or a failure.
-    pub fn wait_durable_beyond(&self, _seen: Offset) -> Option<Offset> {
-        unimplemented!()
+
+    /// Waits until records beyond `seen` are durable and returns how far; `None` when there are
+    /// none and the committer was stopped or the log failed.
+    pub fn wait_durable_beyond(&self, seen: Offset) -> Option<Offset> {
+        self.core.wait_durable_beyond(seen)
     }
+
     /// How far the log is.
     pub fn positions(&self) -> Positions {
-        unimplemented!()
+        // In this order each is at most the one read after it.
+        let start = self.core.start();
+        let durable = self.core.published.durable();
+        let written = self.core.published.written();
+        let appended = self.core.published.appended();
+        Positions { start, appended, written, durable }
     }
-    /// A range of bytes of one record, whose file stays readable while the slice lives.
-    pub fn slice(&self, _at: Location, _len: u32) -> Result<Slice, ReadError> {
-        unimplemented!()
+
+    /// A range of bytes of one record.
+    pub fn slice(&self, at: Location, len: u32) -> Result<Slice, ReadError> {
+        self.core.slice(at, len)
     }
-    /// Visits records in order from `from` to the end.
+
+    /// Visits records in order from offset `from` to what is written now, until `visit` breaks.
+    /// Writes out first. Every byte shown has passed its checksum.
     pub fn scan(
         &self,
-        _from: Offset,
-        _visit: &mut dyn FnMut(Record<'_>) -> ControlFlow<()>,
+        from: Offset,
+        visit: &mut dyn FnMut(Record<'_>) -> ControlFlow<()>,
     ) -> Result<(), ReadError> {
-        unimplemented!()
+        self.core.scan(from, visit)
     }
-    /// Seals the active segment and begins the next one, durably.
+
+    /// Seals the active segment at what is appended now, makes it durable and begins the next one,
+    /// so that all before it can be trimmed. Does nothing when the active segment is empty.
     pub fn roll(&self) -> Result<(), SyncError> {
-        unimplemented!()
+        Ok(self.core.roll()?)
     }
-    /// Removes whole sealed segments that lie below `before`; returns the new start.
-    pub fn trim(&self, _before: Offset) -> Result<Offset, TrimError> {
-        unimplemented!()
+
+    /// Removes all sealed segments whose records all lie below `before`; returns the new start.
+    /// Durable on return. Slices keep working.
+    pub fn trim(&self, before: Offset) -> Result<Offset, TrimError> {
+        let core = &*self.core;
+        let _one_at_a_time = lock(&core.trim);
+        loop {
+            let first = {
+                let segments = core.segments();
+                let first = segments
+                    .front()
+                    .filter(|first| first.end().is_some_and(|end| end.offset <= before));
+                first.filter(|_| segments.len() > 1).map(Arc::clone)
+            };
+            let Some(first) = first else { return Ok(core.start()) };
+            let io = |source| TrimError::Io { path: first.path.clone(), source };
+            // One at a time with its name synced, so that a crash leaves no gap.
+            segment::remove_if_there(&core.host, &first.path).map_err(io)?;
+            core.host.disk.sync_dir(&core.dir).map_err(io)?;
+            core.segments_mut().pop_front();
+        }
     }
-    /// All segments, oldest first.
+
+    /// All segments, oldest first. The last one is the active one.
     pub fn oldest_segments(&self) -> Vec<SegmentInfo> {
-        unimplemented!()
+        let written = self.core.progress().written;
+        let segments = self.core.segments();
+        segments.iter().map(|segment| describe(segment, segment.end().unwrap_or(written))).collect()
     }
+
     /// Counters and sizes.
     pub fn stats(&self) -> Stats {
-        unimplemented!()
+        let (syncs, failed_syncs, written) = {
+            let progress = self.core.progress();
+            (progress.syncs, progress.failed_syncs, progress.written)
+        };
+        let (segments, first) = {
+            let segments = self.core.segments();
+            (segments.len() as u64, segments.front().map_or(written, |first| first.header.base))
+        };
+        let tail = self.core.tail();
+        Stats {
+            appends: tail.appends.appends,
+            records: tail.appends.records,
+            bytes: tail.appends.bytes,
+            syncs,
+            failed_syncs,
+            segments,
+            segment_bytes: written.at.get() - first.at.get(),
+            unsynced_bytes: tail.unsynced_bytes(),
+        }
     }
-    /// Syncs and leaves a mark that lets the next open skip its checks.
+
+    /// Refuses further appends through any clone, makes everything durable and leaves a mark that
+    /// lets the next open skip its checks.
+    ///
+    /// # Errors
+    ///
+    /// The log is closed to appends in any case; without the mark the next open checks everything.
     pub fn close(self) -> Result<(), SyncError> {
-        unimplemented!()
+        let core = &*self.core;
+        core.tail().refusal.get_or_insert(AppendError::Closed);
+        core.sync_all()?;
+        let mut writer = lock(&core.writer);
+        core.discard_spare(&mut writer);
+        let (active, end) = {
+            let progress = core.progress();
+            (Arc::clone(&progress.active), progress.durable)
+        };
+        core.cut(&active, end);
+        let mark = Marker { segment: active.header.number, salt: active.header.salt, end };
+        let marked = active.file.sync_data().and_then(|()| mark.write(&core.host, &core.dir));
+        marked.map_err(|error| {
+            let why = core.fail(format!("closing {}: {error}", core.dir.display()));
+            SyncError::Failed { why }
+        })
+    }
+
+    /// Whether storage failed, so that everything is refused until the log is opened again.
+    pub fn has_failed(&self) -> bool {
+        self.core.published.failed.load(Ordering::Acquire)
     }
 }
 
-/// See [`Log::room`].
-#[derive(Debug)]
-#[must_use]
-pub struct Room;
-
-impl Future for Room {
-    type Output = ();
-    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
-        unimplemented!()
+fn describe(segment: &Segment, end: segment::Place) -> SegmentInfo {
+    let base = segment.header.base;
+    SegmentInfo {
+        number: segment.header.number,
+        path: segment.path.clone(),
+        first: base.offset,
+        next: end.offset,
+        bytes: end.at.get() - base.at.get(),
+        sealed: segment.end().is_some(),
+        begin: base.at,
+        end: end.at,
     }
 }
 
-/// See [`Log::ticket`].
-#[derive(Debug)]
-#[must_use]
-pub struct Ticket;
-
-impl Ticket {
-    /// Waits in this thread.
-    pub fn wait(self) -> Result<(), SyncError> {
-        unimplemented!()
+/// Begins the segment that this opening of the log writes to.
+fn begin(
+    host: &Host,
+    dir: &Path,
+    options: &Options,
+    found: &Recovered,
+) -> Result<Arc<Segment>, OpenError> {
+    let header = Header {
+        number: found.next_number,
+        base: found.end,
+        salt: host.random.next_u64(),
+        created_ms: host.clock.wall().millis(),
+        synced_through: found.end.offset,
+    };
+    // A full disk is no reason not to open: then the room is found, or not, when it is written to.
+    let segment = match segment::blank(host, dir, options.segment_bytes) {
+        Err(error) if segment::is_no_space(&error) => segment::blank(host, dir, 0),
+        result => result,
+    }
+    .and_then(|blank| segment::establish(host, dir, blank, header, 0, &mut |_| Ok(())));
+    match segment {
+        Ok(segment) => Ok(Arc::new(segment)),
+        Err(error) if segment::is_no_space(&error) => {
+            Err(OpenError::NoSpace { dir: dir.to_owned() })
+        }
+        Err(source) => Err(OpenError::Io { path: dir.to_owned(), source }),
     }
 }
 
-impl Future for Ticket {
-    type Output = Result<(), SyncError>;
-    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
-        unimplemented!()
+/// Removes what an earlier life left behind: the mark of its close and unfinished files.
+fn tidy(host: &Host, dir: &Path) -> std::io::Result<()> {
+    segment::remove_if_there(host, &dir.join(marker::NAME))?;
+    for entry in host.disk.list(dir)? {
+        if entry.name.ends_with(segment::UNFINISHED_SUFFIX) {
+            host.disk.unlink(&dir.join(entry.name))?;
+        }
     }
-}
-
-/// See [`Log::slice`].
-#[derive(Clone, Debug)]
-pub struct Slice;
-
-impl Slice {
-    /// Length in bytes.
-    pub fn len(&self) -> u32 {
-        unimplemented!()
-    }
-    /// Whether it holds nothing.
-    pub fn is_empty(&self) -> bool {
-        unimplemented!()
-    }
-    /// Reads all of it.
-    pub fn read(&self) -> io::Result<Bytes> {
-        unimplemented!()
-    }
-    /// Reads all of it into `to`, which must have the slice's length.
-    pub fn read_into(&self, _to: &mut [u8]) -> io::Result<()> {
-        unimplemented!()
-    }
+    host.disk.sync_dir(dir)
 }

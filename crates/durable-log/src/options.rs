@@ -2,6 +2,10 @@
 
 use std::time::Duration;
 
+use crate::error::OpenError;
+use crate::frame;
+use crate::segment;
+
 /// Limits of a log. The defaults suit a server's journal.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -27,5 +31,24 @@ impl Default for Options {
             unsynced_bytes_max: 64 << 20,
             sync_interval: Duration::from_secs(1),
         }
+    }
+}
+
+impl Options {
+    /// Sees whether the limits make sense together.
+    pub(crate) fn check(&self) -> Result<(), OpenError> {
+        let least = segment::HEADER_BYTES as u64 + frame::frame_bytes(0);
+        if self.segment_bytes < least {
+            return Err(OpenError::Options { why: "segment_bytes must hold at least one frame" });
+        }
+        if self.append_bytes_max > frame::PAYLOAD_BYTES_MAX {
+            return Err(OpenError::Options { why: "append_bytes_max must be at most 1 GiB" });
+        }
+        if self.sync_ahead_bytes > self.unsynced_bytes_max {
+            return Err(OpenError::Options {
+                why: "sync_ahead_bytes must be at most unsynced_bytes_max",
+            });
+        }
+        Ok(())
     }
 }

@@ -1,0 +1,101 @@
+//! The mark of an orderly close: a file that says where the log ended, so that the next open need
+//! not check every frame again.
+//!
+//! ```text
+//!  0  8 bytes  magic "strndend"
+//!  8  u32      format version, 1
+//! 12  u32      CRC-32C of bytes 0..12 and 16..48
+//! 16  u64      number of the last segment
+//! 24  u64      salt of the last segment
+//! 32  u64      offset after the last record
+//! 40  u64      location after the last frame
+//! ```
+//!
+//! Every open begins a new segment, so a mark counts only while the segment that it names is the
+//! last one; an older mark that came back says nothing. A damaged mark is as good as none.
+
+use std::io;
+use std::path::Path;
+
+use host::{Host, OpenMode};
+
+use crate::error::OpenError;
+use crate::frame::{u32_at, u64_at};
+use crate::position::{Location, Offset};
+use crate::segment::{self, Place};
+
+pub(crate) const NAME: &str = "clean";
+const BYTES: usize = 48;
+const MAGIC: [u8; 8] = *b"strndend";
+const VERSION: u32 = 1;
+
+/// Where a log ended when it was closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Marker {
+    pub(crate) segment: u64,
+    pub(crate) salt: u64,
+    pub(crate) end: Place,
+}
+
+impl Marker {
+    fn encode(&self) -> [u8; BYTES] {
+        let mut bytes = [0; BYTES];
+        bytes[0..8].copy_from_slice(&MAGIC);
+        bytes[8..12].copy_from_slice(&VERSION.to_le_bytes());
+        bytes[16..24].copy_from_slice(&self.segment.to_le_bytes());
+        bytes[24..32].copy_from_slice(&self.salt.to_le_bytes());
+        bytes[32..40].copy_from_slice(&self.end.offset.get().to_le_bytes());
+        bytes[40..48].copy_from_slice(&self.end.at.get().to_le_bytes());
+        let crc = crc(&bytes);
+        bytes[12..16].copy_from_slice(&crc.to_le_bytes());
+        bytes
+    }
+
+    /// Leaves the mark, durably.
+    pub(crate) fn write(&self, host: &Host, dir: &Path) -> io::Result<()> {
+        let unfinished = dir.join(format!("{NAME}{}", segment::UNFINISHED_SUFFIX));
+        segment::remove_if_there(host, &unfinished)?;
+        let file = host.disk.open(&unfinished, OpenMode::CreateNew)?;
+        file.write_all_at(&self.encode(), 0)?;
+        file.sync_data()?;
+        host.disk.rename(&unfinished, &dir.join(NAME))?;
+        host.disk.sync_dir(dir)
+    }
+
+    /// The mark in `dir`, if there is a whole one.
+    pub(crate) fn read(host: &Host, dir: &Path) -> Result<Option<Self>, OpenError> {
+        let path = dir.join(NAME);
+        let file = match host.disk.open(&path, OpenMode::Read) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(OpenError::Io { path, source }),
+        };
+        let mut bytes = [0; BYTES];
+        match file.read_exact_at(&mut bytes, 0) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+            Err(source) => return Err(OpenError::Io { path, source }),
+        }
+        Self::decode(&path, &bytes)
+    }
+
+    fn decode(path: &Path, bytes: &[u8; BYTES]) -> Result<Option<Self>, OpenError> {
+        if bytes[0..8] != MAGIC {
+            return Ok(None);
+        }
+        let version = u32_at(bytes, 8);
+        if version != VERSION {
+            return Err(OpenError::UnknownVersion { path: path.to_owned(), at: 8, version });
+        }
+        if u32_at(bytes, 12) != crc(bytes) {
+            return Ok(None);
+        }
+        let end =
+            Place { offset: Offset::new(u64_at(bytes, 32)), at: Location::new(u64_at(bytes, 40)) };
+        Ok(Some(Self { segment: u64_at(bytes, 16), salt: u64_at(bytes, 24), end }))
+    }
+}
+
+fn crc(bytes: &[u8; BYTES]) -> u32 {
+    crc32c::crc32c_append(crc32c::crc32c(&bytes[..12]), &bytes[16..])
+}

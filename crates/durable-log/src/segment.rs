@@ -1,0 +1,255 @@
+//! Segment files: a header of 64 bytes, then frames without gaps.
+//!
+//! ```text
+//!  0  8 bytes  magic "strndlog"
+//!  8  u32      format version, 1
+//! 12  u32      CRC-32C of bytes 0..12 and 16..64
+//! 16  u64      number of this segment; also its name, 20 digits and ".seg"
+//! 24  u64      offset of its first record
+//! 32  u64      location of its first frame
+//! 40  u64      salt of its frames' checksums
+//! 48  i64      time of creation, milliseconds since 1970
+//! 56  u64      synced_through: all records below this offset were durable at creation
+//! ```
+//!
+//! A segment is created under another name, synced, renamed and its directory synced, so a file
+//! with a segment's name always has a whole header. It is created only when everything before its
+//! first frame is durable; so the next segment's header says where this one ends, bytes after that
+//! were never promised, and damage before it is always damage. Numbers count up by one.
+//!
+//! Not here: what lies in frames (`crate::frame`).
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+
+use host::{File, Host, OpenMode};
+
+use crate::error::OpenError;
+use crate::frame::{self, u32_at, u64_at};
+use crate::position::{Location, Offset};
+
+pub(crate) const HEADER_BYTES: usize = 64;
+const MAGIC: [u8; 8] = *b"strndlog";
+const VERSION: u32 = 1;
+/// Leaves room to add sizes without overflow.
+const NUMBER_MAX: u64 = u64::MAX / 4;
+const SUFFIX: &str = ".seg";
+/// Ends the names of files that are not yet what they will be; removed when the log is opened.
+pub(crate) const UNFINISHED_SUFFIX: &str = ".new";
+
+/// A place between two frames, told both ways.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) offset: Offset,
+    pub(crate) at: Location,
+}
+
+/// What a segment says about itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Header {
+    pub(crate) number: u64,
+    pub(crate) base: Place,
+    pub(crate) salt: u64,
+    pub(crate) created_ms: i64,
+    pub(crate) synced_through: Offset,
+}
+
+impl Header {
+    pub(crate) fn encode(&self) -> [u8; HEADER_BYTES] {
+        let mut bytes = [0; HEADER_BYTES];
+        bytes[0..8].copy_from_slice(&MAGIC);
+        bytes[8..12].copy_from_slice(&VERSION.to_le_bytes());
+        bytes[16..24].copy_from_slice(&self.number.to_le_bytes());
+        bytes[24..32].copy_from_slice(&self.base.offset.get().to_le_bytes());
+        bytes[32..40].copy_from_slice(&self.base.at.get().to_le_bytes());
+        bytes[40..48].copy_from_slice(&self.salt.to_le_bytes());
+        bytes[48..56].copy_from_slice(&self.created_ms.to_le_bytes());
+        bytes[56..64].copy_from_slice(&self.synced_through.get().to_le_bytes());
+        let crc = header_crc(&bytes);
+        bytes[12..16].copy_from_slice(&crc.to_le_bytes());
+        bytes
+    }
+
+    pub(crate) fn decode(path: &Path, bytes: &[u8; HEADER_BYTES]) -> Result<Self, OpenError> {
+        let damaged =
+            |at, why: &str| OpenError::Damaged { path: path.to_owned(), at, why: why.to_owned() };
+        if bytes[0..8] != MAGIC {
+            return Err(damaged(0, "this is not a log segment"));
+        }
+        let version = u32_at(bytes, 8);
+        if version != VERSION {
+            return Err(OpenError::UnknownVersion { path: path.to_owned(), at: 8, version });
+        }
+        if u32_at(bytes, 12) != header_crc(bytes) {
+            return Err(damaged(0, "the segment's header does not match its checksum"));
+        }
+        let (number, offset, at) = (u64_at(bytes, 16), u64_at(bytes, 24), u64_at(bytes, 32));
+        if number.max(offset).max(at) > NUMBER_MAX || at % frame::ALIGN != 0 {
+            return Err(damaged(16, "the segment's header holds numbers that no log reaches"));
+        }
+        Ok(Self {
+            number,
+            base: Place { offset: Offset::new(offset), at: Location::new(at) },
+            salt: u64_at(bytes, 40),
+            created_ms: u64_at(bytes, 48).cast_signed(),
+            synced_through: Offset::new(u64_at(bytes, 56)),
+        })
+    }
+}
+
+fn header_crc(bytes: &[u8; HEADER_BYTES]) -> u32 {
+    crc32c::crc32c_append(crc32c::crc32c(&bytes[..12]), &bytes[16..])
+}
+
+/// A segment file that is open.
+#[derive(Debug)]
+pub(crate) struct Segment {
+    pub(crate) header: Header,
+    pub(crate) path: PathBuf,
+    pub(crate) file: Arc<dyn File>,
+    /// Set once no more frames will be put there.
+    sealed_at: OnceLock<Place>,
+}
+
+impl Segment {
+    pub(crate) fn new(header: Header, path: PathBuf, file: Arc<dyn File>) -> Self {
+        Self { header, path, file, sealed_at: OnceLock::new() }
+    }
+
+    /// Opens a segment that exists and reads its header.
+    pub(crate) fn open(host: &Host, dir: &Path, number: u64) -> Result<Self, OpenError> {
+        let path = dir.join(name(number));
+        let io = |source| OpenError::Io { path: path.clone(), source };
+        let file = host.disk.open(&path, OpenMode::ReadWrite).map_err(io)?;
+        let header = read_header(&path, &*file)?;
+        if header.number != number {
+            let why = format!("the header belongs to segment {}", header.number);
+            return Err(OpenError::Damaged { path, at: 16, why });
+        }
+        Ok(Self::new(header, path, file))
+    }
+
+    /// Where in the file a location of this segment lies.
+    pub(crate) fn position(&self, at: Location) -> u64 {
+        at.get() - self.header.base.at.get() + HEADER_BYTES as u64
+    }
+
+    /// The location that lies at a position of the file after the header.
+    pub(crate) fn location(&self, position: u64) -> Location {
+        self.header.base.at.plus(position - HEADER_BYTES as u64)
+    }
+
+    pub(crate) fn read_at(&self, to: &mut [u8], at: Location) -> io::Result<usize> {
+        self.file.read_at(to, self.position(at))
+    }
+
+    /// Where the segment ended, once it has.
+    pub(crate) fn end(&self) -> Option<Place> {
+        self.sealed_at.get().copied()
+    }
+
+    /// Says that the segment ends here. The first call counts.
+    pub(crate) fn seal(&self, end: Place) {
+        self.sealed_at.get_or_init(|| end);
+    }
+}
+
+/// Reads and checks the header of a segment file.
+pub(crate) fn read_header(path: &Path, file: &dyn File) -> Result<Header, OpenError> {
+    let mut bytes = [0; HEADER_BYTES];
+    match file.read_exact_at(&mut bytes, 0) {
+        Ok(()) => Header::decode(path, &bytes),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+            let why = "the file is shorter than a segment's header".to_owned();
+            Err(OpenError::Damaged { path: path.to_owned(), at: 0, why })
+        }
+        Err(source) => Err(OpenError::Io { path: path.to_owned(), source }),
+    }
+}
+
+/// The file name of a segment.
+pub(crate) fn name(number: u64) -> String {
+    format!("{number:020}{SUFFIX}")
+}
+
+/// The number in a segment's file name; `None` for other files.
+pub(crate) fn number(name: &str) -> Option<u64> {
+    let digits = name.strip_suffix(SUFFIX)?;
+    (digits.len() == 20 && digits.bytes().all(|byte| byte.is_ascii_digit()))
+        .then(|| digits.parse().ok())?
+}
+
+/// A file without a name of its own, with room for a segment.
+#[derive(Debug)]
+pub(crate) struct Blank {
+    path: PathBuf,
+    file: Arc<dyn File>,
+    bytes: u64,
+}
+
+/// Makes a file with room reserved for `bytes`, as far as the file system can do that.
+pub(crate) fn blank(host: &Host, dir: &Path, bytes: u64) -> io::Result<Blank> {
+    let path = dir.join(format!("next{UNFINISHED_SUFFIX}"));
+    remove_if_there(host, &path)?;
+    let file = host.disk.open(&path, OpenMode::CreateNew)?;
+    let blank = Blank { path, file, bytes };
+    match reserve(&*blank.file, bytes) {
+        Ok(()) => Ok(blank),
+        Err(error) => {
+            discard(host, blank);
+            Err(error)
+        }
+    }
+}
+
+fn reserve(file: &dyn File, bytes: u64) -> io::Result<()> {
+    if bytes == 0 {
+        return Ok(());
+    }
+    match file.allocate(bytes) {
+        Err(error) if error.kind() == io::ErrorKind::Unsupported => Ok(()),
+        result => result,
+    }
+}
+
+/// Removes a blank; what cannot be removed now is removed when the log is opened again.
+pub(crate) fn discard(host: &Host, blank: Blank) {
+    if let Err(error) = host.disk.unlink(&blank.path) {
+        tracing::debug!(path = %blank.path.display(), %error, "an unused segment file stays for now");
+    }
+}
+
+/// Turns a blank into the segment that `header` describes, with what `fill` writes to it. All of
+/// it is durable, and so is the name, on return; before that there is no segment.
+pub(crate) fn establish(
+    host: &Host,
+    dir: &Path,
+    blank: Blank,
+    header: Header,
+    bytes: u64,
+    fill: &mut dyn FnMut(&Segment) -> io::Result<()>,
+) -> io::Result<Segment> {
+    if bytes > blank.bytes {
+        reserve(&*blank.file, bytes)?;
+    }
+    let segment = Segment::new(header, dir.join(name(header.number)), blank.file);
+    segment.file.write_all_at(&header.encode(), 0)?;
+    fill(&segment)?;
+    segment.file.sync_data()?;
+    host.disk.rename(&blank.path, &segment.path)?;
+    host.disk.sync_dir(dir)?;
+    Ok(segment)
+}
+
+pub(crate) fn remove_if_there(host: &Host, path: &Path) -> io::Result<()> {
+    match host.disk.unlink(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// Whether an error means that there is no room.
+pub(crate) fn is_no_space(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}

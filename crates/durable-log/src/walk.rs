@@ -1,0 +1,226 @@
+//! Walking over frames: the one reader of the format, used by recovery, by scans and by `inspect`.
+//!
+//! The walker reads in large steps through one buffer that it keeps, checks every byte that it
+//! hands out, and never allocates more than a frame that lies wholly before the given end.
+//! [`search`] looks for frame headers in bytes that a walker refused.
+
+use std::io;
+
+use crate::frame::{self, HEADER_BYTES, Header};
+use crate::position::{Location, Offset};
+
+const BUFFER_BYTES: usize = 1 << 20;
+
+/// Reads bytes of the log at a location, as many as are at hand; 0 means that the file ends.
+pub(crate) type Source<'s> = dyn Fn(&mut [u8], Location) -> io::Result<usize> + 's;
+
+/// A frame that passed all checks.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Frame<'a> {
+    pub(crate) at: Location,
+    pub(crate) header: Header,
+    pub(crate) payload: &'a [u8],
+}
+
+/// What lies at the walker's place.
+#[derive(Debug)]
+pub(crate) enum Step<'a> {
+    Frame(Frame<'a>),
+    /// The given end was reached exactly.
+    End,
+    /// The bytes here are not the frame that belongs here.
+    Bad(&'static str),
+}
+
+/// Walks frame by frame from a place to an end.
+pub(crate) struct Walker<'s> {
+    source: &'s Source<'s>,
+    salt: u64,
+    at: Location,
+    expect: Offset,
+    end: Location,
+    buffer: Vec<u8>,
+    /// Bytes `from..to` of the buffer hold the log from `at`.
+    from: usize,
+    to: usize,
+}
+
+impl<'s> Walker<'s> {
+    pub(crate) fn new(
+        source: &'s Source<'s>,
+        salt: u64,
+        at: Location,
+        expect: Offset,
+        end: Location,
+        buffer: Vec<u8>,
+    ) -> Self {
+        Self { source, salt, at, expect, end, buffer, from: 0, to: 0 }
+    }
+
+    /// Where the next frame begins, or should.
+    pub(crate) fn at(&self) -> Location {
+        self.at
+    }
+
+    /// The offset that the next frame must begin with.
+    pub(crate) fn expect(&self) -> Offset {
+        self.expect
+    }
+
+    /// The buffer, to walk elsewhere with it.
+    pub(crate) fn into_buffer(self) -> Vec<u8> {
+        self.buffer
+    }
+
+    /// Checks the next frame and steps over it.
+    pub(crate) fn step(&mut self) -> io::Result<Step<'_>> {
+        let left = self.end.get() - self.at.get();
+        if left == 0 {
+            return Ok(Step::End);
+        }
+        if left < HEADER_BYTES as u64 || !self.fill(HEADER_BYTES)? {
+            return Ok(Step::Bad("the frame's header is cut short"));
+        }
+        let mut header = [0; HEADER_BYTES];
+        header.copy_from_slice(&self.buffer[self.from..self.from + HEADER_BYTES]);
+        let header = match Header::decode(&header, self.salt, self.at) {
+            Some(header) => header,
+            None if header == [0; HEADER_BYTES] => {
+                return Ok(Step::Bad("zeros instead of a frame"));
+            }
+            None => return Ok(Step::Bad("the frame's header does not match its checksum")),
+        };
+        if header.first != self.expect {
+            return Ok(Step::Bad("the frame's records are not the next ones"));
+        }
+        if header.payload_bytes > frame::PAYLOAD_BYTES_MAX || header.frame_bytes() > left {
+            return Ok(Step::Bad("the frame is longer than its segment"));
+        }
+        let Ok(frame_bytes) = usize::try_from(header.frame_bytes()) else {
+            return Ok(Step::Bad("the frame is longer than memory"));
+        };
+        if !self.fill(frame_bytes)? {
+            return Ok(Step::Bad("the frame is cut short"));
+        }
+        self.take(header, frame_bytes)
+    }
+
+    /// Checks the payload of the frame that is in the buffer, and steps over the frame.
+    fn take(&mut self, header: Header, frame_bytes: usize) -> io::Result<Step<'_>> {
+        let frame = &self.buffer[self.from..self.from + frame_bytes];
+        let (payload, padding) = frame[HEADER_BYTES..].split_at(header.payload_bytes as usize);
+        if crc32c::crc32c(payload) != header.payload_crc {
+            return Ok(Step::Bad("the frame's records do not match their checksum"));
+        }
+        if padding.iter().any(|byte| *byte != 0) {
+            return Ok(Step::Bad("the frame's padding is not zero"));
+        }
+        if !frame::records_add_up(payload, header.records) {
+            return Ok(Step::Bad("the lengths of the frame's records do not add up"));
+        }
+        let at = self.at;
+        self.from += frame_bytes;
+        self.at = at.plus(frame_bytes as u64);
+        self.expect = header.next();
+        Ok(Step::Frame(Frame { at, header, payload }))
+    }
+
+    /// Brings at least `wanted` bytes from the walker's place into the buffer. `wanted` is at most
+    /// what is left before the end; false when the source ends first.
+    fn fill(&mut self, wanted: usize) -> io::Result<bool> {
+        if self.to - self.from >= wanted {
+            return Ok(true);
+        }
+        self.buffer.copy_within(self.from..self.to, 0);
+        self.to -= self.from;
+        self.from = 0;
+        let left = self.end.get() - self.at.get();
+        let room = wanted.max(usize::try_from(left).unwrap_or(usize::MAX).min(BUFFER_BYTES));
+        if self.buffer.len() < room && !self.grow(room, wanted)? {
+            return Ok(false);
+        }
+        while self.to < wanted {
+            let n = (self.source)(&mut self.buffer[self.to..room], self.at.plus(self.to as u64))?;
+            if n == 0 {
+                return Ok(false);
+            }
+            self.to += n;
+        }
+        Ok(true)
+    }
+
+    /// Makes the buffer `room` bytes long, but first sees for a large frame that its last byte is
+    /// there: a length alone never makes us allocate.
+    fn grow(&mut self, room: usize, wanted: usize) -> io::Result<bool> {
+        if wanted > BUFFER_BYTES {
+            let last = self.at.plus(wanted as u64 - 1);
+            if (self.source)(&mut [0], last)? == 0 {
+                return Ok(false);
+            }
+        }
+        self.buffer.resize(room, 0);
+        Ok(true)
+    }
+}
+
+/// What lies behind the place where a walker stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Behind {
+    /// Highest `synced_through` of any frame header found.
+    pub(crate) synced_through: Offset,
+    /// One past the last byte that is not zero; the starting place if there is none.
+    pub(crate) end: Location,
+}
+
+/// Looks through `from..end` for headers of frames and for the last byte that is not zero.
+pub(crate) fn search(
+    source: &Source<'_>,
+    salt: u64,
+    from: Location,
+    end: Location,
+    mut buffer: Vec<u8>,
+) -> io::Result<Behind> {
+    buffer.resize(BUFFER_BYTES.max(buffer.len()), 0);
+    let mut behind = Behind { synced_through: Offset::ZERO, end: from };
+    let mut at = from;
+    let mut held = 0;
+    while at < end {
+        let wanted = usize::try_from(end.get() - at.get()).unwrap_or(usize::MAX).min(buffer.len());
+        while held < wanted {
+            match source(&mut buffer[held..wanted], at.plus(held as u64))? {
+                0 => break,
+                n => held += n,
+            }
+        }
+        look(&buffer[..held], salt, at, &mut behind);
+        // The next round sees again the bytes in which a header could begin but not end.
+        let step = held.saturating_sub(HEADER_BYTES - 1) / 8 * 8;
+        if held < wanted || step == 0 || held as u64 == end.get() - at.get() {
+            break;
+        }
+        buffer.copy_within(step..held, 0);
+        held -= step;
+        at = at.plus(step as u64);
+    }
+    Ok(behind)
+}
+
+fn look(bytes: &[u8], salt: u64, at: Location, behind: &mut Behind) {
+    const STRIDE: usize = 4096;
+    for (index, part) in bytes.chunks(STRIDE).enumerate() {
+        if part == &[0; STRIDE][..part.len()] {
+            continue;
+        }
+        let start = index * STRIDE;
+        let last = part.iter().rposition(|byte| *byte != 0).map_or(0, |last| start + last + 1);
+        behind.end = behind.end.max(at.plus(last as u64));
+        for place in (start..start + part.len()).step_by(8) {
+            let Some(header) = bytes[place..].first_chunk::<HEADER_BYTES>() else { break };
+            if header[..4] == frame::MAGIC
+                && let Some(header) = Header::decode(header, salt, at.plus(place as u64))
+            {
+                behind.synced_through = behind.synced_through.max(header.synced_through());
+            }
+        }
+    }
+}

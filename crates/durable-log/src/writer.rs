@@ -1,0 +1,297 @@
+//! Writing out: from memory to segment files, and what happens when that goes wrong.
+//!
+//! *No room* is not a failure: what could not be written stays in memory in order, appends are
+//! refused, and a later call tries again. To make it rare the next segment is prepared, with its
+//! room reserved, when the active one is half full.
+//!
+//! *A failed sync* means that nobody knows what the file holds after its last durable byte, and
+//! that the page cache may show what the disk has not. The segment ends at that byte, a new one
+//! begins there, and what follows is written to it from memory and synced. If that fails too, or
+//! any other error happens that leaves a file's state unknown, the log fails.
+
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, MutexGuard};
+
+use crate::core::{Core, lock};
+use crate::error::WriteError;
+use crate::segment::{self, Blank, Header, Place, Segment};
+use crate::tail::{Piece, Stretch};
+
+/// What is being written where. Guarded by the write lock.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    /// The stretch that the active segment holds.
+    stretch: Arc<Stretch>,
+    written: Place,
+    /// The next segment's file.
+    spare: Option<Blank>,
+    // Kept for their memory.
+    pieces: Vec<Piece>,
+    scratch: Vec<u8>,
+}
+
+impl Writer {
+    pub(crate) fn new(stretch: Arc<Stretch>, written: Place) -> Self {
+        Self { stretch, written, spare: None, pieces: Vec::new(), scratch: Vec::new() }
+    }
+
+    /// Writes what was collected, in order.
+    fn put(&mut self, segment: &Segment, end: Place) -> io::Result<()> {
+        let result = self.pieces.iter().try_for_each(|piece| {
+            segment.file.write_all_at(&piece.bytes[piece.skip..], segment.position(piece.at))
+        });
+        // Chunks must not stay shared, or they cannot be used again.
+        self.pieces.clear();
+        result?;
+        if !self.scratch.is_empty() {
+            let at = segment.position(end.at) - self.scratch.len() as u64;
+            segment.file.write_all_at(&self.scratch, at)?;
+        }
+        Ok(())
+    }
+}
+
+impl Core {
+    /// Hands everything that is appended now to the operating system.
+    pub(crate) fn write_out(&self) -> Result<Place, WriteError> {
+        let wanted = self.published.appended_at();
+        if self.published.written_at() >= wanted && !self.tail_is_troubled() {
+            return Ok(Place { offset: self.published.written(), at: wanted });
+        }
+        let mut writer = lock(&self.writer);
+        self.write_out_locked(&mut writer)
+    }
+
+    /// Whether there is something to try again although nothing may be left to write.
+    fn tail_is_troubled(&self) -> bool {
+        let tail = self.tail();
+        tail.stuck || tail.no_spare
+    }
+
+    pub(crate) fn write_out_locked(&self, writer: &mut Writer) -> Result<Place, WriteError> {
+        let result = self.write_stretches(writer);
+        if matches!(result, Ok(_) | Err(WriteError::NoSpace)) {
+            self.tail().stuck = result.is_err();
+        }
+        result?;
+        self.prepare(writer);
+        Ok(writer.written)
+    }
+
+    fn write_stretches(&self, writer: &mut Writer) -> Result<(), WriteError> {
+        loop {
+            self.check_alive()?;
+            let batch = {
+                let tail = self.tail();
+                tail.collect(writer.written.at, &mut writer.pieces, &mut writer.scratch)
+            };
+            if batch.stretch.number != writer.stretch.number {
+                self.roll_to(writer, &batch.stretch)?;
+            }
+            if batch.end.at > writer.written.at {
+                let active = self.active();
+                let put = writer.put(&active, batch.end);
+                put.map_err(|error| self.write_failed(&active.path, "its frames", &error))?;
+                self.advance_written(writer, batch.end);
+            }
+            if !batch.more {
+                return Ok(());
+            }
+        }
+    }
+
+    fn advance_written(&self, writer: &mut Writer, end: Place) {
+        writer.written = end;
+        self.progress().written = end;
+        self.published.set_written(end);
+    }
+
+    fn write_failed(&self, segment: &Path, what: &str, error: &io::Error) -> WriteError {
+        if segment::is_no_space(error) {
+            return WriteError::NoSpace;
+        }
+        WriteError::Failed {
+            why: self.fail(format!("{}: writing {what}: {error}", segment.display())),
+        }
+    }
+
+    fn check_alive(&self) -> Result<(), WriteError> {
+        match &self.progress().failed {
+            Some(why) => Err(WriteError::Failed { why: Arc::clone(why) }),
+            None => Ok(()),
+        }
+    }
+
+    pub(crate) fn active(&self) -> Arc<Segment> {
+        Arc::clone(&self.progress().active)
+    }
+
+    /// Ends the active segment, durably, and begins the one for `stretch`.
+    fn roll_to(&self, writer: &mut Writer, stretch: &Arc<Stretch>) -> Result<(), WriteError> {
+        {
+            let sync = lock(&self.sync);
+            self.settle(writer, &sync)?;
+        }
+        let old = self.active();
+        let blank = self.blank(writer, stretch);
+        let new = blank
+            .and_then(|blank| self.establish(blank, &old, stretch, stretch.base, &mut |_| Ok(())));
+        let new =
+            new.map_err(|error| self.write_failed(&old.path, "the segment after it", &error))?;
+        self.cut(&old, writer.written);
+        self.activate(&old, writer.written, new);
+        writer.stretch = Arc::clone(stretch);
+        Ok(())
+    }
+
+    /// Makes everything written durable, wherever it then is.
+    fn settle(&self, writer: &mut Writer, sync: &MutexGuard<'_, ()>) -> Result<(), WriteError> {
+        match self.sync_written(sync) {
+            Ok(()) => Ok(()),
+            Err(_) => self.rescue(writer, sync),
+        }
+    }
+
+    /// The prepared file, or one made now.
+    fn blank(&self, writer: &mut Writer, stretch: &Stretch) -> io::Result<Blank> {
+        match writer.spare.take() {
+            Some(spare) => Ok(spare),
+            None => segment::blank(&self.host, &self.dir, stretch.file_bytes()),
+        }
+    }
+
+    fn establish(
+        &self,
+        blank: Blank,
+        old: &Segment,
+        stretch: &Stretch,
+        base: Place,
+        fill: &mut dyn FnMut(&Segment) -> io::Result<()>,
+    ) -> io::Result<Arc<Segment>> {
+        let header = Header {
+            number: old.header.number + 1,
+            base,
+            salt: stretch.salt,
+            created_ms: self.now_ms(),
+            synced_through: base.offset,
+        };
+        segment::establish(&self.host, &self.dir, blank, header, stretch.file_bytes(), fill)
+            .map(Arc::new)
+    }
+
+    /// Gives the room behind the end of a segment back. It is never read, so an error costs only room.
+    pub(crate) fn cut(&self, segment: &Segment, end: Place) {
+        let position = segment.position(end.at);
+        let result = match segment.file.size() {
+            Ok(size) if size > position => segment.file.set_size(position),
+            Ok(_) => Ok(()),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = result {
+            tracing::debug!(path = %segment.path.display(), %error, "unused room of a segment stays reserved");
+        }
+    }
+
+    fn activate(&self, old: &Segment, old_end: Place, new: Arc<Segment>) {
+        old.seal(old_end);
+        self.segments_mut().push_back(Arc::clone(&new));
+        self.progress().active = new;
+    }
+
+    /// After a failed sync: ends the active segment at its last durable byte and writes the rest
+    /// from memory to a new one. Does nothing when somebody else did it already.
+    pub(crate) fn rescue(
+        &self,
+        writer: &mut Writer,
+        _sync: &MutexGuard<'_, ()>,
+    ) -> Result<(), WriteError> {
+        let (old, durable) = {
+            let progress = self.progress();
+            if let Some(why) = &progress.failed {
+                return Err(WriteError::Failed { why: Arc::clone(why) });
+            }
+            if !progress.suspect {
+                return Ok(());
+            }
+            (Arc::clone(&progress.active), progress.durable)
+        };
+        tracing::warn!(
+            segment = %old.path.display(), durable = %durable.offset,
+            "a sync failed; writing what is not durable again, to a new segment"
+        );
+        match self.rewrite(writer, &old, durable) {
+            Ok((new, end)) => {
+                self.activate(&old, durable, new);
+                self.cut(&old, durable);
+                self.progress().suspect = false;
+                self.advance_written(writer, end);
+                self.publish_durable(end);
+                Ok(())
+            }
+            Err(error) => {
+                let why = format!(
+                    "a sync of {} failed, and so did the rescue: {error}",
+                    old.path.display()
+                );
+                Err(WriteError::Failed { why: self.fail(why) })
+            }
+        }
+    }
+
+    fn rewrite(
+        &self,
+        writer: &mut Writer,
+        old: &Segment,
+        durable: Place,
+    ) -> io::Result<(Arc<Segment>, Place)> {
+        let batch = self.tail().collect(durable.at, &mut writer.pieces, &mut writer.scratch);
+        assert_eq!(
+            batch.stretch.number, writer.stretch.number,
+            "the tail holds all that is not durable"
+        );
+        let blank = self.blank(writer, &batch.stretch)?;
+        let mut fill = |segment: &Segment| writer.put(segment, batch.end);
+        let new = self.establish(blank, old, &batch.stretch, durable, &mut fill)?;
+        Ok((new, batch.end))
+    }
+
+    /// Reserves the next segment's room once the active one is half full.
+    fn prepare(&self, writer: &mut Writer) {
+        let used = writer.written.at.get() - writer.stretch.base.at.get();
+        if writer.spare.is_some() || used < writer.stretch.bytes_max / 2 {
+            return;
+        }
+        let no_spare = match segment::blank(&self.host, &self.dir, self.options.segment_bytes) {
+            Ok(blank) => {
+                writer.spare = Some(blank);
+                false
+            }
+            Err(error) => {
+                tracing::debug!(%error, "the next segment could not be prepared");
+                segment::is_no_space(&error)
+            }
+        };
+        self.tail().no_spare = no_spare;
+    }
+
+    /// Ends the stretch here, and the segment with it, unless it is empty.
+    pub(crate) fn roll(&self) -> Result<(), WriteError> {
+        let mut writer = lock(&self.writer);
+        {
+            let mut tail = self.tail();
+            if !tail.stretch_is_empty() && tail.refusal.is_none() {
+                let salt = self.host.random.next_u64();
+                tail.begin_stretch(salt, 0);
+            }
+        }
+        self.write_out_locked(&mut writer).map(drop)
+    }
+
+    /// Removes the file that was prepared for the next segment.
+    pub(crate) fn discard_spare(&self, writer: &mut Writer) {
+        if let Some(spare) = writer.spare.take() {
+            segment::discard(&self.host, spare);
+        }
+    }
+}

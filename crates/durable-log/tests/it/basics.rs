@@ -1,0 +1,268 @@
+//! Goal: what was appended is read back by offset and by location, before and after every step of
+//! its way to the disk, across segments, closes, drops and trims; offsets only go up.
+
+use std::ops::ControlFlow;
+
+use durable_log::{AppendError, Location, Offset, OpenError, Options, ReadError};
+
+use crate::support::{Place, all, from, read_file, write_file};
+
+#[test]
+fn an_append_is_readable_at_once_and_stays_so() {
+    let place = Place::new();
+    let log = place.open();
+    let appended = log.append(&[b"one", b"", b"three"]).unwrap();
+    assert_eq!((appended.first, appended.next), (Offset::new(0), Offset::new(3)));
+    let third = appended.at.plus(3 + 4 + 4);
+    for step in 0..3 {
+        assert_eq!(&log.slice(appended.at, 3).unwrap().read().unwrap()[..], b"one", "step {step}");
+        assert_eq!(&log.slice(third, 5).unwrap().read().unwrap()[..], b"three", "step {step}");
+        match step {
+            0 => drop(log.write_out().unwrap()),
+            _ => drop(log.sync().unwrap()),
+        }
+    }
+    assert_eq!(all(&log), [&b"one"[..], b"", b"three"]);
+}
+
+#[test]
+fn one_record_is_gathered_from_parts() {
+    let place = Place::new();
+    let log = place.open();
+    let appended = log.append_parts(&[b"head", b"", b"body"]).unwrap();
+    assert_eq!(appended.next - appended.first, 1);
+    let slice = log.slice(appended.at.plus(2), 4).unwrap();
+    let mut four = [0; 4];
+    slice.read_into(&mut four).unwrap();
+    assert_eq!(&four, b"adbo");
+    assert!(slice.read_into(&mut [0; 3]).is_err());
+    assert_eq!(all(&log), [b"headbody"]);
+}
+
+#[test]
+fn positions_tell_how_far_records_are() {
+    let place = Place::new();
+    let log = place.open();
+    log.append(&[b"a"]).unwrap();
+    let positions = log.positions();
+    assert_eq!(
+        (positions.appended.get(), positions.written.get(), positions.durable.get()),
+        (1, 0, 0)
+    );
+    assert_eq!(log.write_out().unwrap(), Offset::new(1));
+    let positions = log.positions();
+    assert_eq!((positions.written.get(), positions.durable.get()), (1, 0));
+    assert_eq!(log.sync().unwrap(), Offset::new(1));
+    assert_eq!(log.positions().durable.get(), 1);
+    assert_eq!(log.stats().unsynced_bytes, 0);
+}
+
+#[test]
+fn records_span_segments_and_come_back_after_a_close() {
+    let place = Place::new();
+    let log = place.open();
+    let records: Vec<Vec<u8>> = (0..200_u8).map(|n| vec![n; usize::from(n)]).collect();
+    let mut places = Vec::new();
+    for record in &records {
+        places.push(log.append(&[record]).unwrap().at);
+    }
+    assert_eq!(all(&log), records);
+    log.close().unwrap();
+    let (log, recovery) = place.reopen();
+    assert!(recovery.clean && recovery.torn.is_none() && recovery.segments > 5);
+    assert_eq!(recovery.records, 200);
+    assert_eq!(all(&log), records);
+    for (record, at) in records.iter().zip(places) {
+        let slice = log.slice(at, u32::try_from(record.len()).unwrap()).unwrap();
+        assert_eq!(&slice.read().unwrap()[..], &record[..]);
+    }
+    assert_eq!(from(&log, Offset::new(150)), records[150..]);
+}
+
+#[test]
+fn a_log_that_was_only_dropped_keeps_what_was_written_out() {
+    let place = Place::new();
+    let log = place.open();
+    log.append(&[b"written"]).unwrap();
+    log.write_out().unwrap();
+    log.append(&[b"in memory only"]).unwrap();
+    drop(log);
+    let (log, recovery) = place.reopen();
+    assert!(!recovery.clean && recovery.torn.is_none());
+    assert_eq!(all(&log), [b"written"]);
+    assert_eq!(log.append(&[b"next"]).unwrap().first, Offset::new(1));
+}
+
+#[test]
+fn an_append_larger_than_a_segment_gets_one_that_fits() {
+    let place = Place::new();
+    let log = place.open();
+    let big = vec![7; 60_000];
+    log.append(&[b"before"]).unwrap();
+    let at = log.append(&[&big]).unwrap().at;
+    log.append(&[b"after"]).unwrap();
+    assert_eq!(&log.slice(at, 60_000).unwrap().read().unwrap()[..], &big[..]);
+    log.sync().unwrap();
+    assert_eq!(all(&log), [&b"before"[..], &big, b"after"]);
+    drop(log);
+    assert_eq!(all(&place.open()).len(), 3);
+}
+
+#[test]
+fn an_append_over_the_limit_is_refused_and_changes_nothing() {
+    let place = Place::with(Options { append_bytes_max: 100, ..Options::default() });
+    let log = place.open();
+    let error = log.append(&[&[0; 50], &[0; 43]]).unwrap_err();
+    assert!(matches!(error, AppendError::TooLarge { size: 101, limit: 100 }), "{error}");
+    assert_eq!(log.append(&[&[0; 50], &[0; 42]]).unwrap().first, Offset::ZERO);
+}
+
+#[test]
+fn appending_nothing_changes_nothing() {
+    let place = Place::new();
+    let log = place.open();
+    log.append(&[b"a"]).unwrap();
+    let nothing = log.append(&[]).unwrap();
+    assert_eq!((nothing.first.get(), nothing.next.get()), (1, 1));
+    assert_eq!(log.append(&[b"b"]).unwrap().at, nothing.at);
+}
+
+#[test]
+fn appends_after_a_close_are_refused() {
+    let place = Place::new();
+    let log = place.open();
+    let other = log.clone();
+    log.close().unwrap();
+    assert!(matches!(other.append(&[b"late"]), Err(AppendError::Closed)));
+    assert!(matches!(other.append(&[]), Err(AppendError::Closed)));
+    other.roll().unwrap();
+    drop(other);
+    assert!(place.reopen().1.clean);
+}
+
+#[test]
+fn the_directory_belongs_to_one_log_at_a_time() {
+    let place = Place::new();
+    let log = place.open();
+    assert!(matches!(place.try_open(), Err(OpenError::Locked { .. })));
+    drop(log);
+    place.open();
+}
+
+#[test]
+fn offsets_and_locations_go_on_after_everything_was_trimmed() {
+    let place = Place::new();
+    let log = place.open();
+    let first = log.append(&[b"a", b"b", b"c"]).unwrap();
+    log.roll().unwrap();
+    assert_eq!(log.trim(Offset::new(3)).unwrap(), Offset::new(3));
+    assert!(all(&log).is_empty());
+    assert_eq!(place.segments().len(), 1);
+    log.close().unwrap();
+    for clean in [true, false] {
+        let (log, recovery) = place.reopen();
+        assert_eq!((recovery.clean, recovery.records), (clean, 0));
+        assert_eq!(place.segments().len(), 1, "empty segments do not pile up");
+    }
+    let log = place.open();
+    let next = log.append(&[b"d"]).unwrap();
+    assert_eq!(next.first, Offset::new(3));
+    assert!(next.at > first.at);
+    assert!(
+        matches!(log.slice(first.at, 1), Err(ReadError::Trimmed { start }) if start.get() == 3)
+    );
+    let seen = log.scan(Offset::new(2), &mut |_| ControlFlow::Continue(()));
+    assert!(matches!(seen, Err(ReadError::Trimmed { .. })));
+}
+
+#[test]
+fn a_trim_removes_whole_segments_below_and_a_slice_survives_it() {
+    let place = Place::new();
+    let log = place.open();
+    let mut at = Vec::new();
+    for n in 0..20_u8 {
+        at.push(log.append(&[&[n; 1000]]).unwrap().at);
+    }
+    log.sync().unwrap();
+    let old = log.slice(at[0], 1000).unwrap();
+    let segments = log.oldest_segments();
+    assert_eq!(segments.len(), place.segments().len());
+    assert!(
+        segments.windows(2).all(|two| two[0].next == two[1].first && two[0].end == two[1].begin)
+    );
+    assert!(segments.iter().rev().skip(1).all(|segment| segment.sealed));
+    let middle = segments[2].first;
+    assert_eq!(log.trim(middle + 1).unwrap(), middle);
+    assert_eq!(log.trim(Offset::ZERO).unwrap(), middle);
+    assert_eq!(log.positions().start, middle);
+    assert_eq!(&old.read().unwrap()[..], &[0; 1000]);
+    assert_eq!(from(&log, middle).len(), 20 - usize::try_from(middle.get()).unwrap());
+    assert_eq!(log.trim(Offset::new(20)).unwrap(), log.oldest_segments()[0].first);
+    log.close().unwrap();
+    let log = place.open();
+    assert_eq!(log.append(&[b"x"]).unwrap().first.get(), 20);
+}
+
+#[test]
+fn reads_beyond_the_end_are_refused() {
+    let place = Place::new();
+    let log = place.open();
+    let at = log.append(&[b"abc"]).unwrap().at;
+    assert!(matches!(log.slice(at, 100), Err(ReadError::Beyond { .. })));
+    assert!(matches!(log.slice(Location::new(u64::MAX), 1), Err(ReadError::Beyond { .. })));
+    log.sync().unwrap();
+    assert!(matches!(log.slice(at, u32::MAX), Err(ReadError::Beyond { .. })));
+    let seen = log.scan(Offset::new(2), &mut |_| ControlFlow::Continue(()));
+    assert!(matches!(seen, Err(ReadError::Beyond { .. })));
+    assert!(from(&log, Offset::new(1)).is_empty());
+}
+
+#[test]
+fn a_scan_stops_when_told() {
+    let place = Place::new();
+    let log = place.open();
+    log.append(&[b"a", b"b", b"c"]).unwrap();
+    let mut seen = Vec::new();
+    log.scan(Offset::new(1), &mut |record| {
+        assert!(record.timestamp_ms > 0);
+        seen.push((record.offset.get(), record.bytes.to_vec()));
+        ControlFlow::Break(())
+    })
+    .unwrap();
+    assert_eq!(seen, [(1, b"b".to_vec())]);
+}
+
+#[test]
+fn many_restarts_leave_little_behind() {
+    let place = Place::with(Options::default());
+    for n in 0..5 {
+        let log = place.open();
+        log.append(&[b"x"]).unwrap();
+        log.close().unwrap();
+        assert_eq!(place.segments().len(), n + 1);
+    }
+    let bytes: usize = place.segments().iter().map(|path| read_file(path).len()).sum();
+    assert_eq!(bytes, 5 * (64 + 48));
+}
+
+#[test]
+fn a_file_of_a_later_version_is_refused_by_name() {
+    let place = Place::new();
+    place.open().close().unwrap();
+    let path = place.segments().remove(0);
+    let mut bytes = read_file(&path);
+    bytes[8] = 2;
+    write_file(&path, &bytes);
+    match place.try_open() {
+        Err(OpenError::UnknownVersion { path: named, at: 8, version: 2 }) => {
+            assert_eq!(named, path)
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn options_that_make_no_sense_are_refused() {
+    let place = Place::with(Options { segment_bytes: 64, ..Options::default() });
+    assert!(matches!(place.try_open(), Err(OpenError::Options { .. })));
+}
