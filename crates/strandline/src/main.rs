@@ -1,2 +1,56 @@
-//! The server and its commands.
-fn main() {}
+//! The server and its commands: from the command line to an exit code.
+//!
+//! The parts: `cli` says what can be asked, `commands` does it, `serve` runs the server over what `wiring` puts
+//! together, `admin` is its HTTP door and `client` the other side of it.
+
+mod admin;
+mod api;
+mod cli;
+mod client;
+mod commands;
+mod data_dir;
+mod failure;
+mod logging;
+mod output;
+mod procfs;
+mod serve;
+mod settings;
+mod stop;
+mod units;
+mod wiring;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::cli::{Cli, Command};
+use crate::failure::{Failure, Outcome};
+
+fn main() -> ExitCode {
+    match run(Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            if failure != Failure::ReaderGone {
+                // Standard error may be closed; then there is nobody to tell.
+                let _nobody = writeln!(std::io::stderr(), "error: {failure}");
+            }
+            failure.exit_code()
+        }
+    }
+}
+
+fn run(Cli { target, command }: Cli) -> Outcome {
+    match command {
+        Command::Serve(args) => serve::run(&target, &args),
+        Command::Mount(args) => commands::mount::run(&target, &args),
+        Command::Unmount { dir } => commands::mount::unmount(&dir),
+        Command::Volume(command) => commands::volume::run(&target, command),
+        Command::Topic(command) => commands::topic::run(&target, command),
+        Command::Produce(args) => commands::produce::run(&target, &args),
+        Command::Consume(args) => commands::consume::run(&target, &args),
+        Command::Status { json } => commands::status::run(&target, json),
+        Command::Inspect { files, json } => commands::inspect::run(&files, json),
+        Command::Completions { shell } => commands::completions::run(shell),
+    }
+}

@@ -1,0 +1,206 @@
+//! What the admin API says: the JSON that the server sends and its commands read, as described in docs/http.md.
+//!
+//! Fields are only ever added. Sizes are in bytes, positions are commits of the journal counted from 0.
+
+use serde::{Deserialize, Serialize};
+
+/// A refusal or a failure: one sentence that says what to do.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct ErrorBody {
+    pub(crate) error: String,
+}
+
+/// `GET /api/status`.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Status {
+    pub(crate) version: String,
+    pub(crate) pid: u32,
+    pub(crate) uptime_seconds: u64,
+    /// The data directory, as an absolute path.
+    pub(crate) data: String,
+    pub(crate) doors: Doors,
+    pub(crate) journal: Journal,
+    pub(crate) blocks: Blocks,
+    pub(crate) meta: Meta,
+    pub(crate) topics: Topics,
+    pub(crate) volumes: Volumes,
+    pub(crate) memory: Memory,
+    pub(crate) recovery: Recovery,
+}
+
+/// Where the server is reached; absent doors are `null`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Doors {
+    pub(crate) kafka: Option<KafkaDoor>,
+    pub(crate) http: Option<String>,
+    pub(crate) control: String,
+    pub(crate) files: String,
+}
+
+/// Where Kafka clients connect.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct KafkaDoor {
+    /// Where it listens.
+    pub(crate) address: String,
+    /// Where clients are told to connect.
+    pub(crate) advertised: String,
+}
+
+/// The journal: what every change is written to first.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Journal {
+    pub(crate) bytes: u64,
+    pub(crate) segments: u64,
+    /// The oldest commit still in the journal.
+    pub(crate) start: u64,
+    /// Commits below are on stable storage.
+    pub(crate) durable: u64,
+    /// Commits below are with the operating system.
+    pub(crate) written: u64,
+    /// Commits below are in memory at least.
+    pub(crate) appended: u64,
+    /// Payload that lies in no block yet.
+    pub(crate) unpacked_bytes: u64,
+    /// Syncs that failed since the start.
+    pub(crate) failed_syncs: u64,
+}
+
+/// Packed data.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Blocks {
+    pub(crate) count: u64,
+    pub(crate) bytes: u64,
+    /// Why the last packing failed, if it did.
+    pub(crate) pack_error: Option<String>,
+}
+
+/// The meta store: a view of the journal.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Meta {
+    /// Commits below are in the view.
+    pub(crate) applied: u64,
+}
+
+/// Streams.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Topics {
+    pub(crate) count: u64,
+    pub(crate) partitions: u64,
+    pub(crate) records: u64,
+}
+
+/// Files.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Volumes {
+    pub(crate) count: u64,
+}
+
+/// Memory of the server's process.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Memory {
+    /// Resident memory that no file backs.
+    pub(crate) anonymous_bytes: u64,
+}
+
+/// How the last start went.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Recovery {
+    /// Whether the server before had stopped cleanly.
+    pub(crate) clean: bool,
+    /// Commits that the journal held.
+    pub(crate) commits: u64,
+    /// Bytes of the journal that were read.
+    pub(crate) bytes: u64,
+    /// Commits that the meta store lacked and got.
+    pub(crate) replayed: u64,
+    /// An end of the journal that nobody was promised, cut and kept aside.
+    pub(crate) torn: Option<Torn>,
+    /// Milliseconds from the start of the process until all doors were open.
+    pub(crate) ready_ms: u64,
+}
+
+/// What was cut from the journal's end.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Torn {
+    /// The segment.
+    pub(crate) file: String,
+    /// Where in it, in bytes.
+    pub(crate) at: u64,
+    /// How many bytes.
+    pub(crate) bytes: u64,
+    /// The file that keeps them.
+    pub(crate) kept_as: Option<String>,
+}
+
+/// A volume in `GET /api/volumes`.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Volume {
+    pub(crate) name: String,
+    pub(crate) durability: Durability,
+    /// Files in it, its root included.
+    pub(crate) files: u64,
+    /// Seconds since 1970.
+    pub(crate) created: i64,
+}
+
+/// `POST /api/volumes`.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NewVolume {
+    pub(crate) name: String,
+    #[serde(default = "written")]
+    pub(crate) durability: Durability,
+}
+
+/// A topic in `GET /api/topics`, and `GET /api/topics/NAME`.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Topic {
+    pub(crate) name: String,
+    pub(crate) id: String,
+    pub(crate) durability: Durability,
+    pub(crate) partitions: Vec<Partition>,
+}
+
+/// A partition of a topic; only its number and why when it cannot be used.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Partition {
+    pub(crate) partition: u32,
+    /// The oldest record's offset.
+    pub(crate) start: Option<i64>,
+    /// One past the newest record that consumers may see.
+    pub(crate) end: Option<i64>,
+    /// Bytes of its record batches.
+    pub(crate) bytes: Option<u64>,
+    /// Why it cannot be used.
+    pub(crate) error: Option<String>,
+}
+
+/// When a record or a write counts as kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Durability {
+    /// On stable storage.
+    #[default]
+    Synced,
+    /// With the operating system; synced within a second.
+    Written,
+}
+
+/// `POST /api/topics`.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NewTopic {
+    pub(crate) name: String,
+    #[serde(default = "one")]
+    pub(crate) partitions: u32,
+    #[serde(default)]
+    pub(crate) durability: Durability,
+}
+
+fn written() -> Durability {
+    Durability::Written
+}
+
+fn one() -> u32 {
+    1
+}

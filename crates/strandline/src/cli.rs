@@ -1,0 +1,364 @@
+//! The command line: every command, flag, help text and example.
+//!
+//! Not here: what the commands do (`crate::commands`), and how a flag and the configuration file become one
+//! (`crate::settings`).
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
+
+use crate::api::Durability;
+use crate::commands::consume::From;
+use crate::settings::{DATA_DEFAULT, Door, Given, HostPort, PackAfter};
+
+/// One server for files and streams, over one durable log.
+#[derive(Debug, Parser)]
+#[command(name = "strandline", version, propagate_version = true, max_term_width = 100)]
+#[command(after_help = "Examples:
+  strandline serve                       start a server on ./strandline-data
+  strandline produce words words.txt     a record per line into the topic `words`
+  strandline consume words --follow      print its records as they come
+  strandline volume create home          make a volume,
+  strandline mount home /mnt             and mount it
+
+Every command has --help with examples of its own.")]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) target: Target,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Which server a command talks to.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Target {
+    /// Data directory of the server [default: ./strandline-data]
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        env = "STRANDLINE_DATA",
+        hide_env_values = true
+    )]
+    #[arg(value_hint = ValueHint::DirPath, help_heading = "Server")]
+    pub(crate) data: Option<PathBuf>,
+    /// Address of the server's HTTP door, to reach it from elsewhere; read only
+    #[arg(long, global = true, value_name = "HOST:PORT", help_heading = "Server")]
+    pub(crate) server: Option<HostPort>,
+}
+
+impl Target {
+    /// The data directory, given or default.
+    pub(crate) fn data(&self) -> PathBuf {
+        self.data.clone().unwrap_or_else(|| DATA_DEFAULT.into())
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the server
+    #[command(after_help = "Examples:
+  strandline serve
+  strandline serve --data /srv/strandline --kafka 0.0.0.0:9092 --kafka-advertise broker.example:9092
+  strandline serve --config /etc/strandline.toml --http off
+  strandline serve --kafka 127.0.0.1:0 --http 127.0.0.1:0    ports that are free, printed at start")]
+    Serve(ServeArgs),
+    /// Mount a volume on a directory
+    #[command(after_help = "Examples:
+  strandline mount home /mnt             until Ctrl-C or `strandline unmount /mnt`
+  strandline mount home /mnt --daemon    returns once the volume is mounted
+  strandline mount home /mnt --read-only")]
+    Mount(MountArgs),
+    /// Unmount a volume
+    #[command(after_help = "Example:
+  strandline unmount /mnt")]
+    Unmount {
+        /// Where it is mounted
+        #[arg(value_hint = ValueHint::DirPath)]
+        dir: PathBuf,
+    },
+    /// Create, list and delete volumes
+    #[command(
+        subcommand,
+        after_help = "Examples:
+  strandline volume create home
+  strandline volume list
+  strandline volume delete home"
+    )]
+    Volume(VolumeCommand),
+    /// Create, list, describe and delete topics
+    #[command(
+        subcommand,
+        after_help = "Examples:
+  strandline topic create orders --partitions 4
+  strandline topic list
+  strandline topic describe orders
+  strandline topic delete orders --yes"
+    )]
+    Topic(TopicCommand),
+    /// Write lines into a topic, a record per line
+    #[command(after_help = "Examples:
+  strandline produce words /usr/share/dict/words
+  seq 1000 | strandline produce numbers
+  echo 'ann=42' | strandline produce ages --key-separator =")]
+    Produce(ProduceArgs),
+    /// Print a topic's records, a line per record
+    #[command(after_help = "Examples:
+  strandline consume words                      everything up to now
+  strandline consume words --from end --follow  what comes from now on
+  strandline consume words --from 1h --json     the last hour, with keys, offsets and times
+  strandline consume words --partition 0 --from 100 --count 10")]
+    Consume(ConsumeArgs),
+    /// Show what the server holds and how it is
+    #[command(after_help = "Examples:
+  strandline status
+  strandline status --json | jq .journal
+  strandline status --server 10.0.0.7:8080")]
+    Status {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print any file that the server writes
+    #[command(after_help = "Examples:
+  strandline inspect strandline-data/FORMAT
+  strandline inspect strandline-data/journal/* | less
+  strandline inspect --json strandline-data/blocks/*/* | jq .")]
+    Inspect {
+        /// The files
+        #[arg(required = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
+        files: Vec<PathBuf>,
+        /// Print JSON, an object per file
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print a completion script for a shell
+    #[command(after_help = "Examples:
+  strandline completions bash > /etc/bash_completion.d/strandline
+  strandline completions zsh > ~/.zfunc/_strandline
+  strandline completions fish > ~/.config/fish/completions/strandline.fish")]
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ServeArgs {
+    /// Where Kafka clients connect, or `off` [default: 127.0.0.1:9092]
+    #[arg(long, value_name = "HOST:PORT|off")]
+    pub(crate) kafka: Option<Door>,
+    /// The address that Kafka clients are told to connect to [default: the door's own]
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) kafka_advertise: Option<HostPort>,
+    /// Where /healthz, /metrics and /api/status are read, or `off` [default: 127.0.0.1:8080]
+    #[arg(long, value_name = "HOST:PORT|off")]
+    pub(crate) http: Option<Door>,
+    /// A TOML file with these flags as keys; flags win over it
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) config: Option<PathBuf>,
+    /// Move data from the journal into blocks at this SIZE (64MiB) or AGE (10s); both may be given
+    #[arg(long, value_name = "SIZE|AGE", value_delimiter = ',')]
+    pub(crate) pack_after: Vec<PackAfter>,
+    /// What is logged to standard error: error, warn, info, debug, trace, or per part, such as
+    /// warn,kafka=debug [default: warn]
+    #[arg(long, value_name = "LEVEL")]
+    pub(crate) log: Option<String>,
+}
+
+impl ServeArgs {
+    /// The settings among the flags.
+    ///
+    /// # Errors
+    ///
+    /// A sentence, when two flags contradict each other.
+    pub(crate) fn given(&self, target: &Target) -> Result<Given, String> {
+        let pack_after =
+            self.pack_after.iter().try_fold(PackAfter::default(), |all, &one| all.and(one))?;
+        Ok(Given {
+            data: target.data.clone(),
+            kafka: self.kafka.clone(),
+            kafka_advertise: self.kafka_advertise.clone(),
+            http: self.http.clone(),
+            pack_after: (!self.pack_after.is_empty()).then_some(pack_after),
+            log: self.log.clone(),
+        })
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct MountArgs {
+    /// The volume
+    pub(crate) name: String,
+    /// The directory to mount it on
+    #[arg(value_hint = ValueHint::DirPath)]
+    pub(crate) dir: PathBuf,
+    /// Return once it is mounted, and stay in the background until it is unmounted
+    #[arg(long)]
+    pub(crate) daemon: bool,
+    /// Allow no changes through this mount
+    #[arg(long)]
+    pub(crate) read_only: bool,
+    /// Let other users of this machine in (as their permissions say)
+    #[arg(long)]
+    pub(crate) allow_other: bool,
+    /// What is logged to standard error [default: warn]
+    #[arg(long, value_name = "LEVEL")]
+    pub(crate) log: Option<String>,
+    /// Report on standard output when the mount is there, then leave the terminal: the background half of --daemon
+    #[arg(long, hide = true)]
+    pub(crate) in_background: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum VolumeCommand {
+    /// Make a new, empty volume
+    Create {
+        /// Its name
+        name: String,
+        /// When a write is answered; fsync always reaches the disk
+        #[arg(long, default_value = "written")]
+        durability: DurabilityArg,
+    },
+    /// List all volumes
+    List {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Delete a volume with everything in it
+    Delete {
+        /// Its name
+        name: String,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TopicCommand {
+    /// Make a new topic
+    Create {
+        /// Its name
+        name: String,
+        /// How many partitions it has
+        #[arg(long, default_value_t = 1, value_name = "N")]
+        partitions: u32,
+        /// When a record counts as kept
+        #[arg(long, default_value = "synced")]
+        durability: DurabilityArg,
+    },
+    /// List all topics
+    List {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show a topic's settings and partitions
+    Describe {
+        /// Its name
+        name: String,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Delete a topic with all its records
+    Delete {
+        /// Its name
+        name: String,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+/// When a record or a write counts as kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DurabilityArg {
+    /// When it is on stable storage: it survives a power cut
+    Synced,
+    /// When the system has it: it survives the server, and a power cut after a second
+    Written,
+}
+
+impl DurabilityArg {
+    /// The same as the admin API says it.
+    pub(crate) fn to_api(self) -> Durability {
+        match self {
+            Self::Synced => Durability::Synced,
+            Self::Written => Durability::Written,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ProduceArgs {
+    /// The topic; made on first use
+    pub(crate) topic: String,
+    /// The file to read, or - for standard input
+    #[arg(default_value = "-", value_hint = ValueHint::FilePath)]
+    pub(crate) file: PathBuf,
+    /// What separates a line's key from its value; lines without it have no key
+    #[arg(long, value_name = "TEXT", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    pub(crate) key_separator: Option<String>,
+    /// Write into this partition only [default: by key, or spread]
+    #[arg(long, value_name = "N")]
+    pub(crate) partition: Option<u32>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ConsumeArgs {
+    /// The topic
+    pub(crate) topic: String,
+    /// Where to begin: beginning, end, an offset (100), a time (2026-01-31T12:00:00Z), or how long ago (1h)
+    #[arg(long, default_value = "beginning", value_name = "WHERE")]
+    pub(crate) from: From,
+    /// Read this partition only [default: all]
+    #[arg(long, value_name = "N")]
+    pub(crate) partition: Option<u32>,
+    /// Stop after this many records
+    #[arg(long, value_name = "N")]
+    pub(crate) count: Option<u64>,
+    /// Wait for more records at the end instead of stopping there
+    #[arg(long)]
+    pub(crate) follow: bool,
+    /// Print JSON, an object per record
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    //! Goal: the command line is consistent, and flags become settings.
+
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn sizes_and_ages_to_pack_after_may_be_separate_or_joined() {
+        for args in
+            [vec!["--pack-after", "1MiB,2s"], vec!["--pack-after", "1MiB", "--pack-after", "2s"]]
+        {
+            let cli = Cli::parse_from(["strandline", "serve"].iter().chain(&args));
+            let Command::Serve(serve) = cli.command else { panic!("this is serve") };
+            let given = serve.given(&cli.target).unwrap();
+            assert_eq!(given.pack_after, Some("1MiB,2s".parse().unwrap()));
+        }
+    }
+
+    #[test]
+    fn the_data_directory_may_come_before_or_after_the_command() {
+        for args in
+            [["strandline", "--data", "x", "status"], ["strandline", "status", "--data", "x"]]
+        {
+            assert_eq!(Cli::parse_from(args).target.data(), PathBuf::from("x"));
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! `strandline inspect`: prints any file that the server writes, told apart by its first bytes.
+//!
+//! Each kind is read by the crate that writes it; nothing is changed, and a file of an unknown kind or version is
+//! refused with the reason. What is long is printed as it is read.
+//!
+//! Not here: the meta store's own files, which are its engine's (`strandline status` shows how far it is).
+
+mod journal;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use block_store::{Block, FormatError, format::BLOCK_FILE_BYTES_MAX};
+use bytes::Bytes;
+use host::{File, Host, OpenMode};
+use serde_json::{Value, json};
+
+use crate::data_dir::{FORMAT_MAGIC, read_format};
+use crate::failure::{Failure, Outcome};
+use crate::output::Out;
+use crate::units::show_size;
+
+/// Enough to tell all kinds apart.
+const MAGIC_BYTES: usize = 25;
+
+/// Prints each file.
+pub(crate) fn run(files: &[PathBuf], json: bool) -> Outcome {
+    let host = Host::real();
+    let mut out = Out::stdout();
+    for path in files {
+        let printed = print(&host, path, json, &mut out);
+        // What was read before the fault is shown too.
+        out.flush()?;
+        printed?;
+    }
+    Ok(())
+}
+
+fn print(host: &Host, path: &Path, json: bool, out: &mut Out) -> Outcome {
+    let cannot = |error| Failure::because(format!("cannot read {}", path.display()), error);
+    let file = host.disk.open(path, OpenMode::Read).map_err(cannot)?;
+    let mut magic = [0; MAGIC_BYTES];
+    let read = file.read_at(&mut magic, 0).map_err(cannot)?;
+    match &magic[..read] {
+        magic if magic.starts_with(b"sl.block") => print_block(path, &file, json, out),
+        magic if magic.starts_with(b"strndlog") => journal::print_segment(host, path, json, out),
+        magic if magic.starts_with(b"strndend") => journal::print_marker(host, path, json, out),
+        magic if magic.starts_with(FORMAT_MAGIC.as_bytes()) => print_format(host, path, json, out),
+        _ if is_torn(path) => journal::print_torn(path, &file, json, out),
+        _ => Err(Failure::new(format!(
+            "{}, offset 0: this is none of our files: it begins with {}",
+            path.display(),
+            magic[..read.min(8)].escape_ascii()
+        ))),
+    }
+}
+
+/// The torn end of a segment is kept as it was found, so only its name says what it is.
+fn is_torn(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "torn")
+}
+
+fn print_format(host: &Host, path: &Path, json: bool, out: &mut Out) -> Outcome {
+    let format = read_format(host, path)?;
+    if json {
+        return out.json(&json!({
+            "file": path.to_string_lossy(), "kind": "format", "version": crate::data_dir::FORMAT_VERSION, "id": format.id.to_string(),
+        }));
+    }
+    out.line(format!(
+        "{}: data directory, version {}, id {}",
+        path.display(),
+        crate::data_dir::FORMAT_VERSION,
+        format.id
+    ))
+}
+
+fn print_block(path: &Path, file: &Arc<dyn File>, json: bool, out: &mut Out) -> Outcome {
+    let cannot = |error| Failure::because(format!("cannot read {}", path.display()), error);
+    let size = file.size().map_err(cannot)?;
+    let len =
+        usize::try_from(size).ok().filter(|&len| len <= BLOCK_FILE_BYTES_MAX).ok_or_else(|| {
+            Failure::new(format!(
+                "{}, offset {BLOCK_FILE_BYTES_MAX}: a block is never longer than this",
+                path.display()
+            ))
+        })?;
+    let mut bytes = vec![0; len];
+    file.read_exact_at(&mut bytes, 0).map_err(cannot)?;
+    let block = Block::decode(Bytes::from(bytes)).map_err(|error| block_fault(path, &error))?;
+    let footer = block.footer();
+    if json {
+        let piece = |placed: &block_store::Placed| {
+            json!({
+                "strand": placed.piece.strand, "start": placed.piece.start, "len": placed.piece.len,
+                "generation": placed.piece.generation, "at": placed.at,
+            })
+        };
+        return out.json(&json!({
+            "file": path.to_string_lossy(), "kind": "block", "name": footer.name().to_string(),
+            "bytes": size, "payload_bytes": footer.payload_len(),
+            "pieces": footer.pieces().iter().map(piece).collect::<Vec<Value>>(),
+        }));
+    }
+    out.line(format!(
+        "{}: block {}, {} with {} of payload, all checksums match",
+        path.display(),
+        footer.name(),
+        show_size(size),
+        show_size(footer.payload_len().into())
+    ))?;
+    for placed in footer.pieces() {
+        let piece = placed.piece;
+        let end = piece.start + u64::from(piece.len);
+        out.line(format!(
+            "  at {:>7}  strand {} bytes {}..{end}  generation {}",
+            placed.at, piece.strand, piece.start, piece.generation
+        ))?;
+    }
+    Ok(())
+}
+
+fn block_fault(path: &Path, error: &FormatError) -> Failure {
+    match error {
+        FormatError::UnknownVersion { at, found } => Failure::new(format!(
+            "{}, offset {at}: version {found} is unknown to this program; use the strandline that wrote it",
+            path.display()
+        )),
+        FormatError::Damaged { at, why } => {
+            Failure::new(format!("{}, offset {at}: {why}", path.display()))
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! How the server is put together, on one page: host, stores, data path, services.
+//!
+//! Not here: the doors (`crate::serve` opens them over a [`Stack`]).
+
+use std::sync::Arc;
+
+use block_store::Directory;
+use broker::Broker;
+use file_tree::FileTree;
+use host::Host;
+use meta_store::Fjall;
+use remote::OpenVolumeError;
+use strands::{Position, Strands};
+use volume::{FindError, VolumeName, Volumes};
+
+use crate::data_dir::DataDir;
+use crate::failure::{Failure, Outcome};
+use crate::settings::PackAfter;
+
+/// Everything behind the doors.
+#[derive(Clone, Debug)]
+pub(crate) struct Stack {
+    /// The machine.
+    pub(crate) host: Host,
+    /// The data path.
+    pub(crate) strands: Strands,
+    /// Streams.
+    pub(crate) broker: Broker,
+    /// Files.
+    pub(crate) volumes: Volumes,
+}
+
+impl Stack {
+    /// Recovers what the data directory holds and starts the threads behind it. Blocks until done.
+    pub(crate) fn open(host: &Host, data: &DataDir, pack_after: PackAfter) -> Outcome<Self> {
+        let cannot = |what: &str, why: &dyn std::fmt::Display| {
+            Failure::because(format!("cannot open the {what} in {}", data.path().display()), why)
+        };
+        let meta =
+            Arc::new(Fjall::open(&data.meta()).map_err(|error| cannot("meta store", &error))?);
+        let blocks = Arc::new(
+            Directory::open(host, &data.blocks()).map_err(|error| cannot("block store", &error))?,
+        );
+        let options = strands_options(pack_after);
+        let strands = Strands::open(host.clone(), &data.journal(), meta, blocks, options)
+            .map_err(|error| cannot("journal", &error))?;
+        let broker = Broker::open(strands.clone(), broker::Options::default())
+            .map_err(|error| cannot("topics", &error))?;
+        let volumes = Volumes::open(strands.clone()).map_err(|error| cannot("volumes", &error))?;
+        Ok(Self { host: host.clone(), strands, broker, volumes })
+    }
+
+    /// Makes everything durable and leaves the mark that makes the next start short. Blocks until done.
+    pub(crate) fn close(self) -> Outcome {
+        let cannot =
+            |why| Failure::because("cannot finish writing, so the next start will recover", why);
+        self.strands.close().map_err(cannot)
+    }
+
+    /// Whether storage failed, so that nothing more is acknowledged.
+    pub(crate) async fn is_failed(&self) -> bool {
+        // The durable position never gets there; the wait ends early when there will be no more.
+        tokio::select! {
+            biased;
+            _ = self.strands.wait_durable_beyond(Position::new(u64::MAX)) => true,
+            () = std::future::ready(()) => false,
+        }
+    }
+}
+
+/// The volumes as the file door offers them.
+#[derive(Debug)]
+pub(crate) struct OfferedVolumes(pub(crate) Volumes);
+
+impl remote::Volumes for OfferedVolumes {
+    fn open(&self, name: &str) -> Result<Arc<dyn FileTree>, OpenVolumeError> {
+        let name = VolumeName::new(name).map_err(|_| OpenVolumeError::NotFound)?;
+        match self.0.tree(&name) {
+            Ok(volume) => Ok(volume),
+            Err(FindError::NotFound(_)) => Err(OpenVolumeError::NotFound),
+            Err(FindError::Store(error)) => Err(OpenVolumeError::Failed(error.to_string())),
+        }
+    }
+}
+
+fn strands_options(pack_after: PackAfter) -> strands::Options {
+    let default = strands::Options::default();
+    strands::Options {
+        pack_after_bytes: pack_after.bytes.unwrap_or(default.pack_after_bytes),
+        pack_after_age: pack_after.age.or(default.pack_after_age),
+        ..default
+    }
+}
