@@ -1,41 +1,69 @@
 //! A FUSE file system that forgets what is written and reads zeros: the limit of every mount.
 //!
 //! What it costs is what the kernel, `/dev/fuse` and the `fuser` crate cost. It is mounted with the options of
-//! the product's own mounts (`crates/mount`), and runs in a process of its own, as they do.
+//! the product's own mounts (`crates/mount`: sizes, threads, what the kernel may cache), and runs in a process of
+//! its own, as they do.
 //!
 //! One directory that cannot be listed, in which any name can be created, opened and removed;
 //! sizes are kept so that a file reads as far as it was written.
 
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::io;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
 use fuser::{
     BsdFileFlags, Config, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags,
-    Generation, INodeNo, LockOwner, MountOption, OpenFlags, ReplyAttr, ReplyCreate, ReplyData,
-    ReplyEmpty, ReplyEntry, ReplyWrite, Request, TimeOrNow, WriteFlags,
+    Generation, INodeNo, InitFlags, KernelConfig, LockOwner, MountOption, OpenFlags, ReplyAttr,
+    ReplyCreate, ReplyData, ReplyEmpty, ReplyEntry, ReplyWrite, Request, Session, SessionACL,
+    TimeOrNow, WriteFlags,
 };
 
 /// The argument that makes the bench binary serve a null file system instead of measuring.
 pub(crate) const COMMAND: &str = "--null-fuse";
 
 /// How long the kernel may believe names and attributes.
-const TTL: Duration = Duration::from_secs(1);
-/// Most bytes of one read.
-const READ_BYTES_MAX: usize = 1 << 20;
+const TTL: Duration = Duration::ZERO;
+/// Most bytes of one read and of one write.
+const BYTES_MAX: u32 = 1 << 20;
 
 /// Mounts on `dir` and serves until it is unmounted.
 pub(crate) fn serve(dir: &Path) -> anyhow::Result<()> {
     let mut config = Config::default();
     config.mount_options = vec![
         MountOption::FSName("null".to_owned()),
+        MountOption::Subtype("null".to_owned()),
         MountOption::DefaultPermissions,
-        MountOption::NoAtime,
     ];
-    fuser::mount(NullFs::new(), dir, &config).with_context(|| format!("mount on {}", dir.display()))
+    let root = rustix::process::geteuid().is_root();
+    config.acl = if root { SessionACL::All } else { SessionACL::Owner };
+    config.n_threads = Some(thread::available_parallelism().map_or(2, usize::from).clamp(2, 4));
+    config.clone_fd = root;
+    let session = Session::new(NullFs::new(), dir, &config)
+        .with_context(|| format!("mount on {}", dir.display()))?;
+    // Served meanwhile: the kernel's question for the root directory must find an answer.
+    let readahead = thread::spawn({
+        let dir = dir.to_owned();
+        move || enlarge_readahead(&dir)
+    });
+    session.run()?;
+    if root {
+        readahead.join().map_err(|_| anyhow::anyhow!("setting the readahead panicked"))??;
+    }
+    Ok(())
+}
+
+/// The kernel reads ahead 128 KiB, whatever a mount asks for, until it is told more. Only root may.
+fn enlarge_readahead(dir: &Path) -> anyhow::Result<()> {
+    let device = rustix::fs::stat(dir)?.st_dev;
+    let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
+    let setting = format!("/sys/class/bdi/{major}:{minor}/read_ahead_kb");
+    fs::write(&setting, (BYTES_MAX / 1024).to_string()).with_context(|| format!("write {setting}"))
 }
 
 #[derive(Debug)]
@@ -56,7 +84,7 @@ struct Files {
 impl NullFs {
     fn new() -> Self {
         let files = Files { by_name: HashMap::new(), sizes: HashMap::new(), next: 2 };
-        Self { files: Mutex::new(files), zeros: vec![0; READ_BYTES_MAX] }
+        Self { files: Mutex::new(files), zeros: vec![0; BYTES_MAX as usize] }
     }
 
     fn files(&self) -> MutexGuard<'_, Files> {
@@ -97,6 +125,25 @@ impl Files {
 }
 
 impl Filesystem for NullFs {
+    fn init(&mut self, _: &Request, config: &mut KernelConfig) -> io::Result<()> {
+        let refused = |_| io::Error::other("the kernel takes no pieces of 1 MiB");
+        config.set_max_write(BYTES_MAX).map_err(refused)?;
+        config
+            .set_max_readahead(BYTES_MAX)
+            .or_else(|most| config.set_max_readahead(most))
+            .map_err(refused)?;
+        for wish in [
+            InitFlags::FUSE_PARALLEL_DIROPS,
+            InitFlags::FUSE_ASYNC_DIO,
+            InitFlags::FUSE_AUTO_INVAL_DATA,
+        ] {
+            if config.add_capabilities(wish).is_err() {
+                eprintln!("note: the kernel lacks {wish:?}");
+            }
+        }
+        Ok(())
+    }
+
     fn lookup(&self, _: &Request, _parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         let files = self.files();
         match files.by_name.get(name).and_then(|ino| files.attr(INodeNo(*ino))) {
@@ -176,7 +223,7 @@ impl Filesystem for NullFs {
     ) {
         let size = self.files().sizes.get(&ino.0).copied().unwrap_or(0);
         let left = usize::try_from(size.saturating_sub(offset)).unwrap_or(usize::MAX);
-        reply.data(&self.zeros[..left.min(len as usize).min(READ_BYTES_MAX)]);
+        reply.data(&self.zeros[..left.min(len.min(BYTES_MAX) as usize)]);
     }
 
     fn write(
