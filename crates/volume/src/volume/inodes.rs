@@ -163,3 +163,122 @@ impl Cache {
 fn stripe(ino: Ino) -> usize {
     usize::try_from(ino.0 % STRIPES as u64).expect("below the count of stripes")
 }
+
+#[cfg(test)]
+mod tests {
+    //! Goal: whoever asks the cache gets the row of the last commit or none, however readers and changes
+    //! interleave; and the cache stays within its limit.
+
+    use file_tree::{Caller, FileKind, Timestamp, rules};
+    use strands::StrandId;
+
+    use super::*;
+
+    fn known(ino: Ino, seconds: i64) -> Known {
+        let now = Timestamp { seconds, nanos: 0 };
+        let dir =
+            rules::new_attr(&Caller::root(), &root(now), Ino(1), FileKind::Directory, 0o755, now);
+        let attr = rules::new_attr(&Caller::root(), &dir, ino, FileKind::Regular, 0o644, now);
+        let body = Body::Regular { strand: StrandId::from_raw(ino.0) };
+        Known { inode: Inode { attr, body }, changed_before: Position::START }
+    }
+
+    fn root(now: Timestamp) -> file_tree::Attr {
+        file_tree::Attr {
+            ino: Ino(1),
+            kind: FileKind::Directory,
+            mode: 0o755,
+            nlink: 2,
+            uid: 0,
+            gid: 0,
+            size: 0,
+            allocated: 0,
+            rdev: 0,
+            atime: now,
+            mtime: now,
+            ctime: now,
+        }
+    }
+
+    /// The moment that the cached row carries.
+    fn seen(inodes: &Inodes, ino: Ino) -> Option<i64> {
+        match inodes.look(ino) {
+            Look::Known(known) => Some(known.inode.attr.mtime.seconds),
+            Look::Unknown(_) => None,
+        }
+    }
+
+    fn unread(inodes: &Inodes, ino: Ino) -> Unread {
+        match inodes.look(ino) {
+            Look::Known(_) => panic!("the cache knows {ino}"),
+            Look::Unknown(unread) => unread,
+        }
+    }
+
+    fn change(inodes: &Inodes, ino: Ino, seconds: i64) {
+        inodes.begin([ino].into_iter());
+        inodes.finish([(ino, Some(known(ino, seconds)))].into_iter());
+    }
+
+    const FILE: Ino = Ino(7);
+
+    #[test]
+    fn a_row_that_was_read_is_kept() {
+        let inodes = Inodes::new();
+        inodes.learn(FILE, unread(&inodes, FILE), known(FILE, 1));
+        assert_eq!(seen(&inodes, FILE), Some(1));
+        change(&inodes, FILE, 2);
+        assert_eq!(seen(&inodes, FILE), Some(2));
+    }
+
+    #[test]
+    fn a_row_read_before_a_change_is_not_kept_after_it() {
+        let inodes = Inodes::new();
+        let early = unread(&inodes, FILE);
+        change(&inodes, FILE, 2);
+        inodes.learn(FILE, early, known(FILE, 1));
+        assert_eq!(seen(&inodes, FILE), Some(2));
+        let early = {
+            inodes.begin([FILE].into_iter());
+            inodes.finish([(FILE, None)].into_iter());
+            unread(&inodes, FILE)
+        };
+        inodes.begin([FILE].into_iter());
+        inodes.learn(FILE, early, known(FILE, 1));
+        inodes.finish([(FILE, None)].into_iter());
+        assert_eq!(seen(&inodes, FILE), None);
+    }
+
+    #[test]
+    fn a_row_read_during_a_change_is_not_kept() {
+        let inodes = Inodes::new();
+        change(&inodes, FILE, 1);
+        inodes.begin([FILE].into_iter());
+        let during = unread(&inodes, FILE);
+        inodes.learn(FILE, during, known(FILE, 1));
+        assert_eq!(seen(&inodes, FILE), None, "who asks during a change must read the row");
+        inodes.finish([(FILE, None)].into_iter());
+        inodes.learn(FILE, during, known(FILE, 1));
+        assert_eq!(seen(&inodes, FILE), None);
+    }
+
+    #[test]
+    fn the_cache_stays_within_its_limit_and_keeps_what_is_used() {
+        let inodes = Inodes::new();
+        change(&inodes, FILE, 1);
+        for number in 0..3 * CACHED_FILES_MAX as u64 {
+            change(&inodes, Ino(100 + number), 2);
+            assert_eq!(seen(&inodes, FILE), Some(1));
+        }
+        let cache = lock(&inodes.cache);
+        assert!(cache.young.len() + cache.old.len() <= CACHED_FILES_MAX);
+        assert!(cache.changing.is_empty());
+    }
+
+    #[test]
+    fn files_of_one_stripe_are_held_once() {
+        let inodes = Inodes::new();
+        let held = inodes.hold(&[Ino(1), Ino(1 + STRIPES as u64), Ino(1), Ino(2)]);
+        assert_eq!(held._stripes.len(), 2);
+    }
+}

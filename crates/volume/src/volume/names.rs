@@ -10,11 +10,13 @@ use std::sync::MutexGuard;
 
 use bytes::Bytes;
 use file_tree::rules::{self, NLINK_MAX, Want};
-use file_tree::{Access, Attr, Caller, DirItem, FileKind, Ino, Name, NewNode, TreeError};
+use file_tree::{
+    Access, Attr, Caller, DirItem, FileKind, Ino, Name, NewNode, Timestamp, TreeError,
+};
 use strands::{Order, Ticket};
 
+use super::Volume;
 use super::inodes::lock;
-use super::{Open, Volume};
 use crate::error::{StoreError, damaged};
 use crate::rows::{self, Body, CookieRow, CountersRow, Dentry, Inode, Keys};
 
@@ -177,7 +179,7 @@ impl Volume {
         parent: &Attr,
         ino: Ino,
         node: NewNode,
-        now: file_tree::Timestamp,
+        now: Timestamp,
     ) -> Result<Inode, TreeError> {
         let attr = |kind, mode| rules::new_attr(caller, parent, ino, kind, mode, now);
         Ok(match node {
@@ -334,7 +336,7 @@ impl Volume {
                 Ok(true)
             }
             Entry::Occupied(open) => {
-                let Open { .. } = open.remove();
+                open.remove();
                 Ok(false)
             }
         }

@@ -8,7 +8,7 @@ use block_store::{BlockStore, Directory};
 use file_tree::conformance::block_on;
 use file_tree::{Attr, Caller, FileTree, Ino, Name, NewNode};
 use host::Host;
-use host::sim::Machine;
+use host::sim::{Lost, Machine};
 use meta_store::{Memory, MetaStore};
 use strands::{Options, Strands};
 use volume::{NewVolume, Volume, VolumeName, Volumes};
@@ -40,6 +40,12 @@ impl Bed {
         self.machine.crash_seeded(seed);
         let kept = usize::try_from(seed % (self.meta.unsynced() as u64 + 1)).unwrap();
         self.meta = Arc::new(self.meta.after_crash(kept));
+    }
+
+    /// The same at its worst: everything that was not synced is gone.
+    pub(crate) fn cut_power_losing_all(&mut self) {
+        self.machine.crash(&mut Lost);
+        self.meta = Arc::new(self.meta.after_crash(0));
     }
 }
 

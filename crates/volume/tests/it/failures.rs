@@ -1,7 +1,8 @@
 //! Goal: a full disk refuses bytes, not deletes; damaged rows are named, never guessed; limits hold.
 
 use file_tree::conformance::block_on;
-use file_tree::{Caller, FileTree, Ino, SetAttr, TreeError};
+use file_tree::rules::NLINK_MAX;
+use file_tree::{Access, Caller, FileTree, Ino, NewNode, RenameMode, SetAttr, TreeError};
 use strands::{Commit, Table};
 use volume::IO_BYTES_MAX;
 
@@ -106,4 +107,70 @@ fn only_what_was_written_counts_as_allocated() {
     let size = SetAttr { size: Some(100), ..SetAttr::default() };
     block_on(tree.set_attr(&Caller::root(), file, size)).unwrap();
     assert_eq!(allocated(), 100);
+}
+
+#[test]
+fn bytes_that_nobody_can_reach_are_given_back() {
+    let bed = Bed::new(1);
+    let server = bed.start();
+    let tree = server.create("v");
+    let (root, caller) = (tree.root(), Caller::root());
+    let kept = || server.strands.status().unpacked_bytes;
+    for called in ["emptied", "unlinked", "replaced", "open"] {
+        let file = make_file(&*tree, root, called).ino;
+        write(&*tree, file, 0, &[1; 1_000]);
+    }
+    assert_eq!(kept(), 4_000);
+    let find = |called| block_on(tree.lookup(&caller, root, &name(called))).unwrap().ino;
+    let empty = SetAttr { size: Some(0), ..SetAttr::default() };
+    block_on(tree.set_attr(&caller, find("emptied"), empty)).unwrap();
+    assert_eq!(kept(), 3_000);
+    block_on(tree.unlink(&caller, root, &name("unlinked"))).unwrap();
+    assert_eq!(kept(), 2_000);
+    let (from, to) = (name("emptied"), name("replaced"));
+    block_on(tree.rename(&caller, (root, &from), (root, &to), RenameMode::Replace)).unwrap();
+    assert_eq!(kept(), 1_000);
+    let open = find("open");
+    block_on(tree.open(&caller, open, Access::Read)).unwrap();
+    block_on(tree.unlink(&caller, root, &name("open"))).unwrap();
+    assert_eq!(kept(), 1_000);
+    block_on(tree.release(open)).unwrap();
+    assert_eq!(kept(), 0);
+}
+
+/// Where the count of links begins in a file's row (`docs/formats/volume.md`).
+const LINKS_AT: usize = 6;
+
+#[test]
+fn a_file_has_no_more_names_than_the_limit() {
+    let bed = Bed::new(1);
+    let server = bed.start();
+    let tree = server.create("v");
+    let (root, caller) = (tree.root(), Caller::root());
+    let file = make_file(&*tree, root, "file").ino;
+    let node = || NewNode::Directory { mode: 0o755 };
+    let dir =
+        |called| block_on(tree.make(&caller, root, &name(called), node())).map(|attr| attr.ino);
+    let (full, other) = (dir("full").unwrap(), dir("other").unwrap());
+    drop(tree);
+    let mut commit = Commit::new();
+    for ino in [file, full] {
+        let key = [&1_u32.to_be_bytes()[..], &ino.0.to_be_bytes()].concat();
+        let mut row = server.strands.row(Table(65), &key).unwrap().unwrap().to_vec();
+        row[LINKS_AT..LINKS_AT + 4].copy_from_slice(&NLINK_MAX.to_be_bytes());
+        commit.put(Table(65), key, row);
+    }
+    drop(server.strands.commit(commit).unwrap());
+    drop(server);
+    bed.machine.kill();
+    let server = bed.start();
+    let tree = server.tree("v");
+    let refused = |answer: Result<(), TreeError>| assert_eq!(answer, Err(TreeError::TooManyLinks));
+    refused(block_on(tree.link(&caller, file, other, &name("one more"))).map(|_| ()));
+    refused(block_on(tree.make(&caller, full, &name("one more"), node())).map(|_| ()));
+    let rename =
+        |mode| block_on(tree.rename(&caller, (root, &name("other")), (full, &name("x")), mode));
+    refused(rename(RenameMode::Replace));
+    make_file(&*tree, full, "x");
+    refused(rename(RenameMode::Exchange));
 }

@@ -2,10 +2,11 @@
 //! cut; and what was open without a name is gone.
 
 use file_tree::conformance::{Comparison, block_on};
-use file_tree::{Access, Caller, FileTree, TreeError};
+use file_tree::{Access, Caller, FileTree, RenameMode, Stability, TreeError};
 use strands::Table;
+use volume::{Durability, NewVolume};
 
-use crate::bed::{Bed, make_file, name, read, runtime, write};
+use crate::bed::{Bed, make_file, name, named, read, runtime, write};
 
 #[test]
 fn random_calls_survive_restarts_and_packing() {
@@ -68,12 +69,52 @@ fn a_committed_file_survives_a_power_cut() {
     let written = block_on(tree.write(file, 0, b"safe".as_slice().into())).unwrap();
     assert_eq!(block_on(tree.commit(file)), Ok(written.epoch));
     drop((tree, server));
-    bed.cut_power(0);
+    bed.cut_power_losing_all();
     let server = bed.start();
     let tree = server.tree("v");
     assert_eq!(read(&*tree, file), b"safe");
     let epoch = block_on(tree.commit(file)).unwrap();
     assert_ne!(epoch, written.epoch, "a client must see that writes may have been lost");
+}
+
+#[test]
+fn a_commit_covers_names_and_attributes() {
+    let mut bed = Bed::new(1);
+    let root = Caller::root();
+    let server = bed.start();
+    let tree = server.create("v");
+    let file = make_file(&*tree, tree.root(), "a").ino;
+    let mode = file_tree::SetAttr { mode: Some(0o600), ..file_tree::SetAttr::default() };
+    block_on(tree.set_attr(&root, file, mode)).unwrap();
+    block_on(tree.rename(
+        &root,
+        (tree.root(), &name("a")),
+        (tree.root(), &name("b")),
+        RenameMode::Replace,
+    ))
+    .unwrap();
+    block_on(tree.commit(tree.root())).unwrap();
+    drop((tree, server));
+    bed.cut_power_losing_all();
+    let server = bed.start();
+    let tree = server.tree("v");
+    let found = block_on(tree.lookup(&root, tree.root(), &name("b"))).unwrap();
+    assert_eq!((found.ino, found.mode), (file, 0o600));
+}
+
+#[test]
+fn answers_of_a_synced_volume_survive_a_power_cut() {
+    let mut bed = Bed::new(1);
+    let server = bed.start();
+    let new = NewVolume { durability: Durability::Synced, ..NewVolume::default() };
+    block_on(server.volumes.create(&named("v"), new)).unwrap();
+    let tree = server.tree("v");
+    let file = make_file(&*tree, tree.root(), "a").ino;
+    let written = block_on(tree.write(file, 0, b"safe".as_slice().into())).unwrap();
+    assert_eq!(written.stability, Stability::Durable);
+    drop((tree, server));
+    bed.cut_power_losing_all();
+    assert_eq!(read(&*bed.start().tree("v"), file), b"safe");
 }
 
 #[test]

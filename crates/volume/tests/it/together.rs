@@ -5,9 +5,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use file_tree::conformance::block_on;
 use file_tree::{Caller, FileTree, Ino, RenameMode, SetAttr, TreeError};
+use strands::Strands;
 use volume::Volume;
 
-use crate::bed::{Bed, make_file, name, read, write};
+use crate::bed::{Bed, make_file, name, read, runtime, write};
 
 /// Runs `body` with each number below `count` on a thread of its own, and waits for all.
 fn at_once(count: u32, body: impl Fn(u32) + Send + Sync + 'static) {
@@ -118,27 +119,43 @@ fn opposite_renames_make_no_loop() {
 
 #[test]
 fn a_reader_sees_only_states_that_were() {
+    check_reader(400, |_| {});
+}
+
+#[test]
+fn a_reader_of_blocks_sees_only_states_that_were() {
+    check_reader(150, |strands| strands.pack_now().unwrap());
+}
+
+/// A file is filled, cut and emptied over and over, `between` with its bytes there; it must never look
+/// otherwise.
+fn check_reader(rounds: u32, between: fn(&Strands)) {
+    let runtime = runtime();
+    let handle = runtime.handle().clone();
     let bed = Bed::new(1);
     let server = bed.start();
     let tree = server.create("v");
     let file = make_file(&*tree, tree.root(), "f").ino;
-    let stop = Arc::new(AtomicBool::new(false));
-    let shared = Arc::clone(&tree);
-    let (ends, stopped) = (Arc::clone(&stop), stop);
+    let stopped = AtomicBool::new(false);
+    let (shared, strands) = (tree, server.strands);
     at_once(3, move |number| {
+        let _in = handle.enter();
         if number == 0 {
-            for round in 0..300_u32 {
+            for round in 0..rounds {
                 let byte = (round % 250 + 1).to_le_bytes()[0];
                 write(&*shared, file, 0, &[byte; 5_000]);
-                let size = SetAttr { size: Some(0), ..SetAttr::default() };
-                block_on(shared.set_attr(&Caller::root(), file, size)).unwrap();
+                between(&strands);
+                for size in [2_000, 0] {
+                    let size = SetAttr { size: Some(size), ..SetAttr::default() };
+                    block_on(shared.set_attr(&Caller::root(), file, size)).unwrap();
+                }
             }
-            ends.store(true, Ordering::Release);
+            stopped.store(true, Ordering::Release);
             return;
         }
         while !stopped.load(Ordering::Acquire) {
             let bytes = read(&*shared, file);
-            assert!(matches!(bytes.len(), 0 | 5_000), "{} bytes", bytes.len());
+            assert!(matches!(bytes.len(), 0 | 2_000 | 5_000), "{} bytes", bytes.len());
             if let Some(first) = bytes.first() {
                 assert!(*first != 0 && bytes.iter().all(|byte| byte == first), "mixed bytes");
             }

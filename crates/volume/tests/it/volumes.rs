@@ -62,7 +62,7 @@ fn creation_and_deletion_are_durable() {
     server.create("b");
     block_on(server.volumes.delete(&named("a"))).unwrap();
     drop(server);
-    bed.cut_power(0);
+    bed.cut_power_losing_all();
     assert_eq!(names(&bed.start()), ["b"]);
 }
 
