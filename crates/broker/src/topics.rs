@@ -174,14 +174,14 @@ impl Topics {
         config: TopicConfig,
     ) -> Result<Topic, CreateTopicError> {
         self.strands.admit(Self::ROW_BYTES).await?;
-        let topic = {
+        let (topic, ticket) = {
             let _changes = self.lock();
             if self.by_name(&name).is_some() {
                 return Err(CreateTopicError::Exists(name));
             }
             self.put(name, partitions, config)?
         };
-        topic.settled(&self.strands).await?;
+        ticket.durable().await?;
         Ok(topic)
     }
 
@@ -191,20 +191,22 @@ impl Topics {
         name: &TopicName,
         partitions: Option<u32>,
     ) -> Result<Topic, CreateTopicError> {
-        let topic = match (self.by_name(name), partitions) {
-            (Some(topic), _) => topic,
-            (None, None) => return Err(CreateTopicError::AutoCreateOff(name.clone())),
-            (None, Some(partitions)) => {
-                self.strands.admit(Self::ROW_BYTES).await?;
-                let _changes = self.lock();
-                match self.by_name(name) {
-                    Some(topic) => topic,
-                    None => self.put(name.clone(), partitions, TopicConfig::default())?,
+        if let Some(topic) = self.by_name(name) {
+            topic.settled(&self.strands).await?;
+            return Ok(topic);
+        }
+        let partitions = partitions.ok_or_else(|| CreateTopicError::AutoCreateOff(name.clone()))?;
+        match self.create(name.clone(), partitions, TopicConfig::default()).await {
+            // Somebody else was faster.
+            Err(CreateTopicError::Exists(_)) => match self.by_name(name) {
+                Some(topic) => {
+                    topic.settled(&self.strands).await?;
+                    Ok(topic)
                 }
-            }
-        };
-        topic.settled(&self.strands).await?;
-        Ok(topic)
+                None => Err(CreateTopicError::Exists(name.clone())),
+            },
+            created => created,
+        }
     }
 
     /// Deletes a topic; durable on return, also when what it held is still being removed.
@@ -233,26 +235,27 @@ impl Topics {
         name: TopicName,
         partitions: u32,
         config: TopicConfig,
-    ) -> Result<Topic, CreateTopicError> {
+    ) -> Result<(Topic, Ticket), CreateTopicError> {
         self.check_limits(partitions)?;
         let created_ms = self.strands.host().clock.wall().millis();
         let row = TopicRow { id: self.new_id(), partitions, config, created_ms };
         let key = Bytes::copy_from_slice(name.as_str().as_bytes());
         let mut commit = Commit::new();
         commit.put(rows::TOPICS, key.clone(), row.encode());
-        let (created, error) = match self.strands.commit(commit) {
-            Ok(ticket) => (ticket.position(), None),
-            // The row may be there all the same, and may survive: then so does the topic.
-            Err(error) if self.is_row(&key, &row) => {
-                (self.strands.positions().appended, Some(error))
+        match self.strands.commit(commit) {
+            Ok(ticket) => {
+                let topic = Topic::new(name, &row, ticket.position());
+                self.write(|registry| registry.insert(topic.clone()));
+                Ok((topic, ticket))
             }
-            Err(error) => return Err(error.into()),
-        };
-        let topic = Topic::new(name, &row, created);
-        self.write(|registry| registry.insert(topic.clone()));
-        match error {
-            None => Ok(topic),
-            Some(error) => Err(error.into()),
+            Err(error) => {
+                // The row may be there all the same, and may survive: then so does the topic.
+                if self.is_row(&key, &row) {
+                    let topic = Topic::new(name, &row, self.strands.positions().appended);
+                    self.write(|registry| registry.insert(topic));
+                }
+                Err(error.into())
+            }
         }
     }
 
