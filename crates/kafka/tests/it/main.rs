@@ -1,4 +1,9 @@
 //! Tests of the Kafka door through its public face: the wire under hostile bytes, and client and server
 //! over loopback on a real broker and a real disk.
 
+mod bed;
+mod frames;
 mod hostile;
+mod reading;
+mod topics;
+mod writing;
