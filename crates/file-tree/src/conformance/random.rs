@@ -256,6 +256,14 @@ impl Comparison {
     /// Compares names and contents from the root down, then what has no name any more.
     fn compare_all(&mut self) -> Compared {
         let before = self.model.now();
+        let root = (
+            block_on(self.model.attr(self.model.root())),
+            block_on(self.tree.attr(self.tree.root())),
+        );
+        match root {
+            (Ok(want), Ok(got)) => self.compare_attr(&want, &got, before)?,
+            (want, got) => return Err(format!("root: model {want:?}\n tree {got:?}")),
+        }
         let mut reached = BTreeSet::from([self.model.root()]);
         let mut todo = vec![self.model.root()];
         while let Some(dir) = todo.pop() {

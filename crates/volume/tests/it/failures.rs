@@ -40,6 +40,16 @@ fn a_full_disk_refuses_bytes_but_not_deletes() {
     let after = make_file(&*tree, tree.root(), "after").ino;
     write(&*tree, after, 0, &[3; 10_000]);
     assert_eq!(read(&*tree, after), [3; 10_000]);
+    let whole = |tree: &dyn FileTree| {
+        let items = block_on(tree.list(&Caller::root(), tree.root(), 0, 1_000)).unwrap();
+        let files = block_on(tree.stat()).unwrap().files;
+        assert_eq!(files, items.len() as u64 + 1, "the count of files went wrong");
+        items
+    };
+    let before = whole(&*tree);
+    drop((tree, server));
+    bed.machine.kill();
+    assert_eq!(whole(&*bed.start().tree("v")), before);
 }
 
 #[test]
