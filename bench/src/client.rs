@@ -109,8 +109,7 @@ impl Client {
         let end = offset + records;
         let (mut next, mut fetches) = (offset, 0);
         while next < end {
-            fetch.frame[fetch.offset_at..][..8].copy_from_slice(&next.to_be_bytes());
-            self.stream.write_all(&fetch.frame).context("send a fetch")?;
+            self.stream.write_all(fetch.at(next)).context("send a fetch")?;
             let before = next;
             self.read_answer(0, |answer| {
                 next = next_offset(answer)?;
@@ -205,8 +204,9 @@ impl Fetch {
         Ok(Self { offset_at: offset_at.context("the offset is part of the frame")?, frame })
     }
 
-    /// The request at `offset`.
+    /// The request at `offset`, with correlation id 0.
     pub(crate) fn at(&mut self, offset: i64) -> &mut [u8] {
+        self.frame[CORRELATION_ID].fill(0);
         self.frame[self.offset_at..][..8].copy_from_slice(&offset.to_be_bytes());
         &mut self.frame
     }

@@ -77,7 +77,11 @@ fn measure_all(rows: &[&Row], context: &Context, mut report: Report) -> (Report,
         match row.measure(context) {
             Ok((value, limit)) => {
                 let result = Measured::new(row, value, limit);
-                println!("{result}");
+                if context.quiet {
+                    eprintln!("{result}");
+                } else {
+                    println!("{result}");
+                }
                 report.rows.push(result);
             }
             Err(error) => {

@@ -16,6 +16,8 @@ use crate::options::Options;
 pub(crate) struct Context {
     /// Where the measured files lie: on the disk whose speed is meant.
     pub(crate) dir: PathBuf,
+    /// Standard output belongs to the JSON object: the lines go to standard error.
+    pub(crate) quiet: bool,
     /// The product, built for release.
     binary: Option<PathBuf>,
     smoke: bool,
@@ -33,7 +35,8 @@ impl Context {
             eprintln!("note: the machine is busy (load {load}); what is measured now says little");
         }
         let binary = env::var_os("STRANDLINE_BIN").map(PathBuf::from);
-        Ok(Self { dir, binary, smoke: options.smoke, pairs: options.pairs })
+        let quiet = options.json.as_deref() == Some(Path::new("-"));
+        Ok(Self { dir, quiet, binary, smoke: options.smoke, pairs: options.pairs })
     }
 
     /// How much work a measurement does: `full`, or a hundredth of it where only a sign of life is wanted.

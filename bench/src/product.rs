@@ -22,10 +22,11 @@ const LOOK_AGAIN: Duration = Duration::from_millis(2);
 /// A running server; stopped, and its data removed, when dropped.
 #[derive(Debug)]
 pub(crate) struct Product {
+    /// First, so that it is stopped before its data goes.
+    server: Process,
+    kafka: SocketAddr,
     binary: PathBuf,
     dir: TempDir,
-    kafka: SocketAddr,
-    server: Process,
 }
 
 impl Product {
@@ -39,7 +40,7 @@ impl Product {
             .arg(dir.path().join("data"));
         let mut server = Process::start(command.stdout(Stdio::piped()))?;
         let kafka = server.wait_ready()?;
-        Ok(Self { binary, dir, kafka, server })
+        Ok(Self { server, kafka, binary, dir })
     }
 
     /// Where Kafka clients connect.

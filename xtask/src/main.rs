@@ -30,7 +30,7 @@ Commands:
   bench [OPTIONS]     Build the product and bench/ in release mode and measure
       --row ID          Only this row; a trailing * matches any rest. May be given again
       --list            Say which rows there are, and measure nothing
-      --json FILE       Write the results as one JSON object (- for standard output)
+      --json FILE       Write the results as one JSON object (-: to standard output, the lines to the other)
       --save FILE       Write the results as a baseline
       --against FILE    Print the change of each row against a baseline
       --pairs N         Subject and limit are measured N times in turn (default: as each row says)
