@@ -20,7 +20,8 @@ fn a_full_disk_refuses_bytes_but_not_deletes() {
     let mut made = 0;
     let full = loop {
         let called = name(&format!("{made}"));
-        let file = block_on(tree.create(&Caller::root(), tree.root(), &called, 0o600));
+        let node = NewNode::File { mode: 0o600 };
+        let file = block_on(tree.make(&Caller::root(), tree.root(), &called, node));
         let written = match file {
             Ok(attr) => block_on(tree.write(attr.ino, 0, vec![2; 1 << 20].into())).map(|_| ()),
             Err(error) => Err(error),
