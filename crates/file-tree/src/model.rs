@@ -7,7 +7,7 @@
 //! Invariants: every entry names a node; a node without a name lives only while it is open; the `nlink` of
 //! a file is its entries, of a directory 2 plus its subdirectories.
 //!
-//! Not here: the permission rules ([`crate::rules`]), the file contents ([`contents`]), renames ([`rename`]).
+//! Not here: the permission rules ([`crate::rules`]), the file contents (`model/contents.rs`), renames (`model/rename.rs`).
 
 mod contents;
 mod rename;
