@@ -276,7 +276,7 @@ impl Core {
         progress.committer = Committer::Working;
         self.published.committer_runs.store(true, Ordering::Release);
         while !progress.stopped {
-            progress = match self.due(&progress) {
+            progress = match self.due(&mut progress) {
                 Due::Sync => self.commit_once(progress),
                 Due::Mark => {
                     drop(progress);
@@ -314,7 +314,7 @@ impl Core {
         progress
     }
 
-    fn due(&self, progress: &Progress) -> Due {
+    fn due(&self, progress: &mut Progress) -> Due {
         if progress.failed.is_some() {
             return Due::Never;
         }
@@ -331,7 +331,7 @@ impl Core {
             return Due::Sync;
         }
         if unsynced > 0 {
-            return at(progress.unsynced_since.unwrap_or(now) + interval);
+            return at(*progress.unsynced_since.get_or_insert(now) + interval);
         }
         if tail.no_spare {
             return at(retry);

@@ -148,6 +148,10 @@ impl Core {
         first.unwrap_or_else(|| self.published.durable())
     }
 
+    pub(crate) fn has_failed(&self) -> bool {
+        self.published.failed.load(Ordering::Acquire)
+    }
+
     pub(crate) fn now_ms(&self) -> i64 {
         self.host.clock.wall().millis()
     }

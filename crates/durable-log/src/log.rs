@@ -3,7 +3,6 @@
 use std::fmt;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, RwLock};
 
 use host::Host;
@@ -372,7 +371,7 @@ impl Log {
 
     /// Whether storage failed, so that everything is refused until the log is opened again.
     pub fn has_failed(&self) -> bool {
-        self.core.published.failed.load(Ordering::Acquire)
+        self.core.has_failed()
     }
 }
 

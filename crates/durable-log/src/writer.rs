@@ -56,7 +56,7 @@ impl Core {
     /// Hands everything that is appended now to the operating system.
     pub(crate) fn write_out(&self) -> Result<Place, WriteError> {
         let wanted = self.published.appended_at();
-        if self.published.written_at() >= wanted && !self.tail_is_troubled() {
+        if self.published.written_at() >= wanted && !self.is_troubled() {
             return Ok(Place { offset: self.published.written(), at: wanted });
         }
         let mut writer = lock(&self.writer);
@@ -64,9 +64,9 @@ impl Core {
     }
 
     /// Whether there is something to try again although nothing may be left to write.
-    fn tail_is_troubled(&self) -> bool {
+    fn is_troubled(&self) -> bool {
         let tail = self.tail();
-        tail.stuck || tail.no_spare
+        tail.stuck || tail.no_spare || self.has_failed()
     }
 
     pub(crate) fn write_out_locked(&self, writer: &mut Writer) -> Result<Place, WriteError> {
@@ -88,6 +88,8 @@ impl Core {
             };
             if batch.stretch.number != writer.stretch.number {
                 self.roll_to(writer, &batch.stretch)?;
+                // A rescue on the way may have used the buffers: collect again.
+                continue;
             }
             if batch.end.at > writer.written.at {
                 let active = self.active();

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 
 use durable_log::{AppendError, Location, Offset, OpenError, Options, ReadError};
 
-use crate::support::{Place, all, from, read_file, write_file};
+use crate::support::{Place, all, from};
 
 #[test]
 fn an_append_is_readable_at_once_and_stays_so() {
@@ -160,7 +160,7 @@ fn offsets_and_locations_go_on_after_everything_was_trimmed() {
     assert_eq!(place.segments().len(), 1);
     log.close().unwrap();
     for clean in [true, false] {
-        let (log, recovery) = place.reopen();
+        let (_log, recovery) = place.reopen();
         assert_eq!((recovery.clean, recovery.records), (clean, 0));
         assert_eq!(place.segments().len(), 1, "empty segments do not pile up");
     }
@@ -241,7 +241,7 @@ fn many_restarts_leave_little_behind() {
         log.close().unwrap();
         assert_eq!(place.segments().len(), n + 1);
     }
-    let bytes: usize = place.segments().iter().map(|path| read_file(path).len()).sum();
+    let bytes: usize = place.segments().iter().map(|path| place.read_file(path).len()).sum();
     assert_eq!(bytes, 5 * (64 + 48));
 }
 
@@ -250,9 +250,9 @@ fn a_file_of_a_later_version_is_refused_by_name() {
     let place = Place::new();
     place.open().close().unwrap();
     let path = place.segments().remove(0);
-    let mut bytes = read_file(&path);
+    let mut bytes = place.read_file(&path);
     bytes[8] = 2;
-    write_file(&path, &bytes);
+    place.write_file(&path, &bytes);
     match place.try_open() {
         Err(OpenError::UnknownVersion { path: named, at: 8, version: 2 }) => {
             assert_eq!(named, path)

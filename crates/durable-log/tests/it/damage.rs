@@ -8,21 +8,27 @@ use std::path::PathBuf;
 use durable_log::{Offset, OpenError, Recovery};
 use proptest::prelude::*;
 
-use crate::support::{Place, all, read_file, write_file};
+use crate::support::{Place, all};
 
 /// A copy of a log's files, to put them back after each attempt.
 struct Image(Vec<(PathBuf, Vec<u8>)>);
 
 impl Image {
     fn of(place: &Place) -> Self {
-        Self(place.segments().into_iter().map(|path| (path.clone(), read_file(&path))).collect())
+        Self(
+            place
+                .segments()
+                .into_iter()
+                .map(|path| (path.clone(), place.read_file(&path)))
+                .collect(),
+        )
     }
 
     fn restore(&self, place: &Place) {
         for path in place.segments() {
             place.host.disk.unlink(&path).unwrap();
         }
-        self.0.iter().for_each(|(path, bytes)| write_file(path, bytes));
+        self.0.iter().for_each(|(path, bytes)| place.write_file(path, bytes));
     }
 }
 
@@ -54,7 +60,7 @@ const RECORDS: [&[u8]; 3] = [b"the first", b"a second record", b"and a third"];
 
 /// Three records: the third frame says that the first record was durable.
 fn three() -> Place {
-    let place = Place::new();
+    let place = Place::simulated();
     let log = place.open();
     log.append(&[RECORDS[0]]).unwrap();
     log.sync().unwrap();
@@ -77,7 +83,7 @@ fn a_log_cut_at_any_byte_gives_a_prefix_or_an_error() {
     let (path, bytes) = &image.0[0];
     for cut in 0..end_of_frames(bytes) {
         image.restore(&place);
-        write_file(path, &bytes[..cut]);
+        place.write_file(path, &bytes[..cut]);
         // A cut that also takes the frames that spoke of the first record takes the promise along.
         check(&place, &RECORDS, 0);
     }
@@ -93,7 +99,7 @@ fn every_flipped_bit_is_an_error_or_leaves_at_least_what_was_promised() {
         image.restore(&place);
         let mut flipped = bytes.clone();
         flipped[bit / 8] ^= 1 << (bit % 8);
-        write_file(path, &flipped);
+        place.write_file(path, &flipped);
         refused += u32::from(check(&place, &RECORDS, 1).is_none());
     }
     // All of the header, all of the first frame.
@@ -104,30 +110,30 @@ fn every_flipped_bit_is_an_error_or_leaves_at_least_what_was_promised() {
 fn damage_below_a_promise_is_an_error_that_names_the_place() {
     let place = three();
     let path = place.segments().remove(0);
-    let mut bytes = read_file(&path);
+    let mut bytes = place.read_file(&path);
     bytes[64 + 44] ^= 1;
-    write_file(&path, &bytes);
+    place.write_file(&path, &bytes);
     for _ in 0..2 {
         match place.try_open() {
             Err(OpenError::Damaged { path: named, at: 64, .. }) => assert_eq!(named, path),
             other => panic!("{other:?}"),
         }
     }
-    assert_eq!(read_file(&path), bytes, "a refused log is not changed");
+    assert_eq!(place.read_file(&path), bytes, "a refused log is not changed");
 }
 
 #[test]
 fn damage_above_every_promise_is_cut_and_kept_aside_with_what_follows() {
     let place = three();
     let path = place.segments().remove(0);
-    let mut bytes = read_file(&path);
+    let mut bytes = place.read_file(&path);
     let second = 64 + 56;
     bytes[second + 44] ^= 1;
-    write_file(&path, &bytes);
+    place.write_file(&path, &bytes);
     let recovery = check(&place, &RECORDS, 1).unwrap();
     let torn = recovery.torn.unwrap();
     assert_eq!((torn.at, torn.path), (second as u64, path));
-    let kept = read_file(&torn.kept_as.unwrap());
+    let kept = place.read_file(&torn.kept_as.unwrap());
     assert_eq!(kept, bytes[second..second + kept.len()]);
     assert_eq!(kept.len() as u64, torn.bytes);
 }
@@ -150,15 +156,15 @@ fn a_mark_of_an_idle_log_makes_its_last_record_a_promise() {
     thread.join().unwrap();
     drop(log);
     let path = place.segments().remove(0);
-    let mut bytes = read_file(&path);
+    let mut bytes = place.read_file(&path);
     bytes[64 + 44] ^= 1;
-    write_file(&path, &bytes);
+    place.write_file(&path, &bytes);
     assert!(check(&place, &RECORDS, 1).is_none());
 }
 
 /// A log with several segments and a promise in each.
 fn many_segments() -> (Place, Vec<Vec<u8>>) {
-    let place = Place::new();
+    let place = Place::simulated();
     let log = place.open();
     let records: Vec<Vec<u8>> = (0..10).map(|n| vec![n; 1000]).collect();
     for record in &records {
@@ -185,9 +191,9 @@ fn a_missing_segment_in_the_middle_is_an_error() {
 fn exchanged_segments_are_an_error() {
     let (place, _) = many_segments();
     let segments = place.segments();
-    let (one, two) = (read_file(&segments[1]), read_file(&segments[2]));
-    write_file(&segments[1], &two);
-    write_file(&segments[2], &one);
+    let (one, two) = (place.read_file(&segments[1]), place.read_file(&segments[2]));
+    place.write_file(&segments[1], &two);
+    place.write_file(&segments[2], &one);
     match place.try_open() {
         Err(OpenError::Damaged { path, at: 16, .. }) => assert_eq!(path, segments[1]),
         other => panic!("{other:?}"),
@@ -198,8 +204,8 @@ fn exchanged_segments_are_an_error() {
 fn a_sealed_segment_that_is_cut_is_an_error() {
     let (place, _) = many_segments();
     let path = place.segments().remove(1);
-    let bytes = read_file(&path);
-    write_file(&path, &bytes[..bytes.len() - 8]);
+    let bytes = place.read_file(&path);
+    place.write_file(&path, &bytes[..bytes.len() - 8]);
     assert!(
         matches!(place.try_open(), Err(OpenError::Damaged { path: named, .. }) if named == path)
     );
@@ -210,36 +216,36 @@ fn a_damaged_mark_of_a_close_only_costs_work() {
     let place = three();
     place.open().close().unwrap();
     let marker = place.dir.join("clean");
-    let mut bytes = read_file(&marker);
+    let mut bytes = place.read_file(&marker);
     bytes[40] ^= 1;
-    write_file(&marker, &bytes);
+    place.write_file(&marker, &bytes);
     assert!(!check(&place, &RECORDS, 3).unwrap().clean);
 }
 
 #[test]
 fn a_log_shorter_than_its_mark_of_a_close_is_an_error() {
-    let place = Place::new();
+    let place = Place::simulated();
     let log = place.open();
     log.append(&RECORDS).unwrap();
     log.close().unwrap();
     let path = place.segments().remove(0);
-    let bytes = read_file(&path);
-    write_file(&path, &bytes[..bytes.len() - 8]);
+    let bytes = place.read_file(&path);
+    place.write_file(&path, &bytes[..bytes.len() - 8]);
     assert!(check(&place, &RECORDS, 3).is_none());
 }
 
 #[test]
 fn an_old_mark_of_a_close_that_came_back_says_nothing() {
-    let place = Place::new();
+    let place = Place::simulated();
     let log = place.open();
     log.append(&[RECORDS[0]]).unwrap();
     log.close().unwrap();
-    let marker = read_file(&place.dir.join("clean"));
+    let marker = place.read_file(&place.dir.join("clean"));
     let log = place.open();
     log.append(&[RECORDS[1]]).unwrap();
     log.sync().unwrap();
     drop(log);
-    write_file(&place.dir.join("clean"), &marker);
+    place.write_file(&place.dir.join("clean"), &marker);
     assert!(!check(&place, &RECORDS, 2).unwrap().clean);
 }
 
@@ -249,12 +255,12 @@ proptest! {
     /// Any bytes in the place of a segment's frames: no panic, no made-up records.
     #[test]
     fn noise_after_the_header_is_no_record(noise in prop::collection::vec(any::<u8>(), 0..5000)) {
-        let place = Place::new();
+        let place = Place::simulated();
         drop(place.open());
         let path = place.segments().remove(0);
-        let mut bytes = read_file(&path)[..64].to_vec();
+        let mut bytes = place.read_file(&path)[..64].to_vec();
         bytes.extend_from_slice(&noise);
-        write_file(&path, &bytes);
+        place.write_file(&path, &bytes);
         let recovery = check(&place, &[], 0).unwrap();
         prop_assert_eq!(recovery.torn.is_some(), noise.iter().any(|byte| *byte != 0));
     }
@@ -269,11 +275,11 @@ proptest! {
         let records: Vec<&[u8]> = records.iter().map(|record| &record[..]).collect();
         let segments = place.segments();
         let path = &segments[file.index(segments.len())];
-        let mut bytes = read_file(path);
+        let mut bytes = place.read_file(path);
         let at = at.index(bytes.len());
         let end = (at + noise.len()).min(bytes.len());
         bytes[at..end].copy_from_slice(&noise[..end - at]);
-        write_file(path, &bytes);
+        place.write_file(path, &bytes);
         let last = path == segments.last().unwrap();
         // Only the records of the last segment were not vouched for by a later one.
         let promised = if last { 0 } else { 9 };

@@ -1,8 +1,11 @@
 //! Tests of the log from the outside, on real files and on the simulated disk.
+#![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 mod allocations;
 mod basics;
 mod concurrent;
+mod crashes;
 mod damage;
+mod failures;
 mod model;
 mod support;

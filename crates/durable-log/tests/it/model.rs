@@ -155,17 +155,29 @@ fn index(offset: Offset) -> usize {
     usize::try_from(offset.get()).unwrap()
 }
 
+fn check(place: &Place, ops: &[Op]) {
+    let mut model = Model::default();
+    let mut log = place.open();
+    for op in ops {
+        log = model.apply(place, log, op);
+        model.check(&log);
+    }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
 
     #[test]
-    fn the_log_behaves_like_a_vector(ops in ops()) {
-        let place = Place::new();
-        let mut model = Model::default();
-        let mut log = place.open();
-        for op in &ops {
-            log = model.apply(&place, log, op);
-            model.check(&log);
-        }
+    fn the_log_behaves_like_a_vector_on_real_files(ops in ops()) {
+        check(&Place::new(), &ops);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_log_behaves_like_a_vector_on_simulated_files(ops in ops()) {
+        check(&Place::simulated(), &ops);
     }
 }

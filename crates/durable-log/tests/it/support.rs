@@ -1,10 +1,11 @@
-//! What the tests share: opening a log in a fresh directory, and seeing what is in one.
+//! What the tests share: a machine with a directory for one log, and seeing what is in a log.
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use durable_log::{Log, Offset, OpenError, Options, Recovery};
-use host::Host;
+use host::sim::Machine;
+use host::{Host, OpenMode};
 use tempfile::TempDir;
 
 /// A machine and a directory in it for one log.
@@ -13,17 +14,29 @@ pub(crate) struct Place {
     pub(crate) host: Host,
     pub(crate) dir: PathBuf,
     pub(crate) options: Options,
-    _temp: TempDir,
+    _temp: Option<TempDir>,
 }
 
 impl Place {
+    /// Real files, small segments.
     pub(crate) fn new() -> Self {
         Self::with(small())
     }
 
+    /// Real files.
     pub(crate) fn with(options: Options) -> Self {
         let temp = tempfile::tempdir().unwrap();
-        Self { host: Host::real(), dir: temp.path().join("log"), options, _temp: temp }
+        Self { host: Host::real(), dir: temp.path().join("log"), options, _temp: Some(temp) }
+    }
+
+    /// The simulated machine as it is now, small segments.
+    pub(crate) fn on(machine: &Machine) -> Self {
+        Self { host: machine.host(), dir: "/log".into(), options: small(), _temp: None }
+    }
+
+    /// Simulated files, small segments.
+    pub(crate) fn simulated() -> Self {
+        Self::on(&Machine::new(1))
     }
 
     pub(crate) fn try_open(&self) -> Result<(Log, Recovery), OpenError> {
@@ -44,6 +57,19 @@ impl Place {
     pub(crate) fn segments(&self) -> Vec<PathBuf> {
         let names = self.host.disk.list(&self.dir).unwrap().into_iter().map(|entry| entry.name);
         names.filter(|name| name.ends_with(".seg")).map(|name| self.dir.join(name)).collect()
+    }
+
+    pub(crate) fn read_file(&self, path: &Path) -> Vec<u8> {
+        let file = self.host.disk.open(path, OpenMode::Read).unwrap();
+        let mut bytes = vec![0; usize::try_from(file.size().unwrap()).unwrap()];
+        file.read_exact_at(&mut bytes, 0).unwrap();
+        bytes
+    }
+
+    pub(crate) fn write_file(&self, path: &Path, bytes: &[u8]) {
+        let file = self.host.disk.open(path, OpenMode::Create).unwrap();
+        file.set_size(0).unwrap();
+        file.write_all_at(bytes, 0).unwrap();
     }
 }
 
@@ -71,17 +97,4 @@ pub(crate) fn from(log: &Log, offset: Offset) -> Vec<Vec<u8>> {
     })
     .unwrap();
     records
-}
-
-pub(crate) fn read_file(path: &Path) -> Vec<u8> {
-    let file = Host::real().disk.open(path, host::OpenMode::Read).unwrap();
-    let mut bytes = vec![0; usize::try_from(file.size().unwrap()).unwrap()];
-    file.read_exact_at(&mut bytes, 0).unwrap();
-    bytes
-}
-
-pub(crate) fn write_file(path: &Path, bytes: &[u8]) {
-    let file = Host::real().disk.open(path, host::OpenMode::Create).unwrap();
-    file.set_size(0).unwrap();
-    file.write_all_at(bytes, 0).unwrap();
 }
