@@ -1,21 +1,14 @@
 //! `cargo xtask test`: every check and every test, and one line that sums them up.
 //!
-//! A test that cannot run prints `skipped: reason` and appends that line to the file that the
-//! environment variable [`SKIPS_VARIABLE`] names; what that file holds at the end was skipped. Totals
-//! come from the `test result:` lines of `cargo test`. Each check that is not a test (format, lints,
-//! documentation, benches) counts as one.
+//! A test that cannot run prints a line `skipped: reason`. `cargo test` is asked for what passing tests print
+//! (`--show-output`); it is read for such lines and not shown. Totals come from the `test result:` lines. Each
+//! check that is not a test (format, lints, documentation) counts as one.
 
 use std::env;
-use std::fs;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
-use anyhow::Context;
-
 use crate::{process, setup};
-
-/// Names the file that a test which cannot run appends its `skipped: reason` line to.
-const SKIPS_VARIABLE: &str = "STRANDLINE_SKIPS";
 
 /// What a skipped test means for the whole run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,29 +32,23 @@ impl Skips {
 /// Installs what the tests need, runs everything, and prints the sum.
 pub(crate) fn run(root: &Path, skips: Skips) -> anyhow::Result<ExitCode> {
     setup::prepare(root)?;
-    let skips_file = root.join(".test-env/skipped");
-    fs::write(&skips_file, "").context("empty .test-env/skipped")?;
-
     let mut sum = Sum::default();
-    let mut complaints = Vec::new();
+    let mut notes = Vec::new();
     for mut check in checks(root) {
         if process::run(&mut check.command)? {
             sum.passed += 1;
         } else {
             sum.failed += 1;
-            complaints.push(format!("failed: {}", check.name));
+            notes.push(format!("failed: {}", check.name));
         }
     }
-    let tests = run_tests(root, &skips_file)?;
-    complaints.extend(tests.failures());
+    let tests = run_tests(root)?;
     sum.add(tests.counted());
+    notes.extend(tests.notes());
 
-    let skipped = fs::read_to_string(&skips_file).context("read .test-env/skipped")?;
-    let skipped: Vec<&str> = skipped.lines().filter(|line| !line.is_empty()).collect();
-    sum.skipped += skipped.len();
     println!();
-    for line in skipped.into_iter().chain(complaints.iter().map(String::as_str)) {
-        println!("{line}");
+    for note in notes {
+        println!("{note}");
     }
     if skips == Skips::Fail && sum.skipped > 0 {
         println!("failed: nothing may be skipped here");
@@ -110,59 +97,78 @@ fn cargo(root: &Path, arguments: &[&str]) -> Command {
     command
 }
 
-fn run_tests(root: &Path, skips_file: &Path) -> anyhow::Result<Tests> {
+fn run_tests(root: &Path) -> anyhow::Result<Tests> {
     let mut tests = Tests::default();
     let mut of_product = cargo(root, &["test", "--workspace", "--no-fail-fast"]);
     let mut of_bench =
         cargo(root, &["test", "--no-fail-fast", "--manifest-path", "bench/Cargo.toml"]);
     of_bench.arg("--target-dir").arg(root.join("target"));
     for command in [&mut of_product, &mut of_bench] {
-        command.env(SKIPS_VARIABLE, skips_file);
-        tests.succeeded &= process::run_seeing(command, |line| tests.see(line))?;
+        command.args(["--", "--show-output"]);
+        let succeeded = process::run_seeing(command, |line| tests.see(line))?;
+        tests.end_run(succeeded);
     }
     Ok(tests)
 }
 
 /// What the runs of `cargo test` said.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Tests {
     sum: Sum,
     failed: Vec<String>,
-    succeeded: bool,
-}
-
-impl Default for Tests {
-    fn default() -> Self {
-        Self { sum: Sum::default(), failed: Vec::new(), succeeded: true }
-    }
+    skipped: Vec<String>,
+    /// Runs that failed although no test did: one that does not compile, a binary that aborts.
+    unexplained: usize,
+    /// Failures when the current run began.
+    failed_before: usize,
+    /// Where in the output of a test binary we are.
+    in_successes: bool,
 }
 
 impl Tests {
-    /// Takes one line of output.
-    fn see(&mut self, line: &str) {
-        if let Some(sum) = Sum::of_result_line(line) {
+    /// Takes one line of output, and says whether somebody wants to see it: what passing tests print, and
+    /// their second list, are left out.
+    fn see(&mut self, line: &str) -> bool {
+        self.in_successes = match line {
+            "successes:" => true,
+            "failures:" => false,
+            _ => self.in_successes && !line.starts_with("test result: "),
+        };
+        if line.starts_with("skipped: ") {
+            self.skipped.push(line.to_owned());
+        } else if let Some(sum) = Sum::of_result_line(line) {
             self.sum.add(sum);
         } else if let Some(name) =
             line.strip_prefix("test ").and_then(|rest| rest.strip_suffix(" ... FAILED"))
         {
             self.failed.push(name.to_owned());
         }
+        !self.in_successes
     }
 
-    /// The sum; a run that failed without a failed test (a test that does not compile, a test binary
-    /// that aborts) counts as one failure.
+    /// Takes how a run of `cargo test` ended.
+    fn end_run(&mut self, succeeded: bool) {
+        self.unexplained += usize::from(!succeeded && self.sum.failed == self.failed_before);
+        self.failed_before = self.sum.failed;
+        self.in_successes = false;
+    }
+
     fn counted(&self) -> Sum {
-        let unexplained = usize::from(!self.succeeded && self.sum.failed == 0);
-        Sum { failed: self.sum.failed + unexplained, ..self.sum }
+        Sum {
+            failed: self.sum.failed + self.unexplained,
+            skipped: self.sum.skipped + self.skipped.len(),
+            ..self.sum
+        }
     }
 
-    fn failures(&self) -> Vec<String> {
-        let mut lines: Vec<String> =
-            self.failed.iter().map(|name| format!("failed: {name}")).collect();
-        if !self.succeeded && lines.is_empty() {
-            lines.push("failed: the tests did not build or did not end".to_owned());
-        }
-        lines
+    /// What was skipped and what failed, a line each.
+    fn notes(&self) -> Vec<String> {
+        let mut notes = self.skipped.clone();
+        notes.extend(self.failed.iter().map(|name| format!("failed: {name}")));
+        let unexplained =
+            "failed: a test did not build, or a test binary did not end well".to_owned();
+        notes.extend(vec![unexplained; self.unexplained]);
+        notes
     }
 }
 
@@ -216,13 +222,14 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn check(lines: &[&str], succeeded: bool, want: Sum) {
-        let mut tests = Tests { succeeded, ..Tests::default() };
+    fn check(lines: &[&str], succeeded: bool, want: Sum, want_notes: &[&str]) {
+        let mut tests = Tests::default();
         for line in lines {
             tests.see(line);
         }
+        tests.end_run(succeeded);
         assert_eq!(tests.counted(), want);
-        assert_eq!(tests.failures().is_empty(), want.failed == 0);
+        assert_eq!(tests.notes(), want_notes);
     }
 
     #[test]
@@ -236,12 +243,48 @@ mod tests {
             ],
             false,
             Sum { passed: 15, failed: 1, skipped: 2 },
+            &["failed: a::b"],
         );
     }
 
     #[test]
     fn a_build_that_fails_is_one_failure() {
-        check(&[], false, Sum { passed: 0, failed: 1, skipped: 0 });
+        let note = "failed: a test did not build, or a test binary did not end well";
+        check(&[], false, Sum { passed: 0, failed: 1, skipped: 0 }, &[note]);
+    }
+
+    #[test]
+    fn a_run_that_fails_after_one_with_failures_counts_too() {
+        let mut tests = Tests::default();
+        tests.see("test result: FAILED. 1 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out");
+        tests.end_run(false);
+        tests.end_run(false);
+        assert_eq!(tests.counted(), Sum { passed: 1, failed: 2, skipped: 0 });
+    }
+
+    #[test]
+    fn what_passing_tests_print_is_read_but_not_shown() {
+        let mut tests = Tests::default();
+        let output = [
+            ("test a ... ok", true),
+            ("", true),
+            ("successes:", false),
+            ("", false),
+            ("---- a stdout ----", false),
+            ("skipped: no kcat", false),
+            ("a log line: skipped: nothing", false),
+            ("successes:", false),
+            ("    a", false),
+            ("failures:", true),
+            ("---- b stdout ----", true),
+            ("test result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out", true),
+            ("running 0 tests", true),
+        ];
+        for (line, shown) in output {
+            assert_eq!(tests.see(line), shown, "{line}");
+        }
+        assert_eq!(tests.notes(), ["skipped: no kcat"]);
+        assert_eq!(tests.counted(), Sum { passed: 1, failed: 0, skipped: 1 });
     }
 
     #[test]

@@ -18,8 +18,11 @@ pub(crate) fn quietly(command: &mut Command) -> anyhow::Result<bool> {
     Ok(status.success())
 }
 
-/// As [`run`], and shows each line of standard output to `see` as well.
-pub(crate) fn run_seeing(command: &mut Command, mut see: impl FnMut(&str)) -> anyhow::Result<bool> {
+/// As [`run`], but shows each line of standard output to `see` first, and prints those for which it says so.
+pub(crate) fn run_seeing(
+    command: &mut Command,
+    mut see: impl FnMut(&str) -> bool,
+) -> anyhow::Result<bool> {
     announce(command);
     let mut child =
         command.stdout(Stdio::piped()).spawn().with_context(|| format!("run {}", name(command)))?;
@@ -27,8 +30,9 @@ pub(crate) fn run_seeing(command: &mut Command, mut see: impl FnMut(&str)) -> an
     for line in BufReader::new(output).split(b'\n') {
         let line = line.with_context(|| format!("read the output of {}", name(command)))?;
         let line = String::from_utf8_lossy(&line);
-        println!("{line}");
-        see(&line);
+        if see(&line) {
+            println!("{line}");
+        }
     }
     Ok(child.wait()?.success())
 }

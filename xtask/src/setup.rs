@@ -4,8 +4,7 @@
 //! What cannot be installed is said, with the command that would do it, and is not an error: the tests
 //! that need it say `skipped:` themselves, and a run in CI fails for that.
 //!
-//! `.test-env/venv` is a Python environment with what `test-requirements.txt` lists; `.test-env/skipped` lists what
-//! the last run skipped.
+//! `.test-env/venv` is a Python environment with what `test-requirements.txt` lists.
 
 use std::env;
 use std::fs;
