@@ -16,6 +16,7 @@ use strands::Strands;
 use crate::batch::{self, Builder, Compression, NewRecord, Record};
 use crate::{Broker, Fetched, Options, RecordOffset, Topic, TopicConfig, TopicName};
 
+mod disk;
 mod model;
 mod promises;
 

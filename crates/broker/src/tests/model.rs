@@ -152,7 +152,7 @@ async fn check_whole(broker: &Broker, pick: usize, model: &Model) {
     let beyond = broker.fetch(&topic, partition, at(model.end() + 1), 100).await;
     assert!(matches!(beyond, Err(FetchError::OutOfRange { .. })), "{beyond:?}");
     for (i, (epoch, _)) in model.epochs.iter().enumerate() {
-        let end = model.epochs.get(i + 1).map_or(model.end(), |(_, start)| *start);
+        let end = model.epochs.get(i + 1).map_or_else(|| model.end(), |(_, start)| *start);
         let got = broker.epoch_end(&topic, partition, *epoch).await.unwrap();
         assert_eq!(got.map(|(epoch, end)| (epoch, end.get())), Some((*epoch, end)));
     }

@@ -12,7 +12,7 @@ use crate::{
     At, CreateTopicError, DeleteTopicError, EpochError, FetchError, OffsetError, ProduceError,
 };
 
-fn poll_once<F: Future>(future: std::pin::Pin<&mut F>) -> Poll<F::Output> {
+pub(super) fn poll_once<F: Future>(future: std::pin::Pin<&mut F>) -> Poll<F::Output> {
     future.poll(&mut Context::from_waker(Waker::noop()))
 }
 
