@@ -32,7 +32,11 @@ impl Entry {
 pub(crate) fn find(dir: &Path) -> io::Result<Option<Entry>> {
     let text = read(Path::new("/proc/self/mountinfo"))?;
     let dir = settled(dir)?;
-    Ok(text.split(|byte| *byte == b'\n').filter_map(parse).filter(|entry| entry.dir == dir).last())
+    Ok(text
+        .split(|byte| *byte == b'\n')
+        .filter_map(parse)
+        .filter(|entry| entry.dir == dir)
+        .next_back())
 }
 
 /// The path without links, as the kernel shows it; the last part is taken as it is.
