@@ -26,6 +26,8 @@ pub struct Metrics {
     pub produced_records: AtomicU64,
     /// Bytes of record batches sent.
     pub fetched_bytes: AtomicU64,
+    /// Records sent, as the batches count them.
+    pub fetched_records: AtomicU64,
     requests: [AtomicU64; ApiKey::ALL.len()],
     errors: [AtomicU64; ERROR_COUNTERS],
 }
@@ -41,6 +43,7 @@ impl Default for Metrics {
             produced_bytes: AtomicU64::new(0),
             produced_records: AtomicU64::new(0),
             fetched_bytes: AtomicU64::new(0),
+            fetched_records: AtomicU64::new(0),
             requests: [const { AtomicU64::new(0) }; ApiKey::ALL.len()],
             errors: [const { AtomicU64::new(0) }; ERROR_COUNTERS],
         }

@@ -20,6 +20,7 @@ use tokio::sync::watch;
 
 use crate::metrics::{Metrics, add};
 use crate::server::frames::{FrameReader, ReadEnd, WriteEnd, write};
+use crate::server::produce::Refusal;
 use crate::server::{Door, describe, fetch, offsets, produce, stopped, topics};
 use crate::wire::messages::produce::ProduceRequest;
 use crate::wire::{
@@ -88,6 +89,9 @@ impl Closed {
 /// An answer that comes when its batches are as safe as their topics promise.
 type Reply<'a> = Pin<Box<dyn Future<Output = Result<Chunks, EncodeError>> + Send + 'a>>;
 
+/// Batches that nobody waits for. Waiting for them here makes them durable, and visible, without delay.
+type Settling = Pin<Box<dyn Future<Output = Result<(), Refusal>> + Send>>;
+
 struct Connection<'a> {
     door: &'a Door,
     input: ReadHalf<'a>,
@@ -95,6 +99,8 @@ struct Connection<'a> {
     frames: FrameReader,
     /// Answers to produce requests that are stored, oldest first.
     waiting: VecDeque<Reply<'a>>,
+    /// The latest produce request that gets no answer; it is the last to become durable.
+    unanswered: Option<Settling>,
     shutdown: watch::Receiver<bool>,
 }
 
@@ -109,8 +115,9 @@ pub(super) async fn run(
     }
     let (input, output) = stream.split();
     let frames = FrameReader::new();
+    let waiting = VecDeque::new();
     let mut connection =
-        Connection { door, input, output, frames, waiting: VecDeque::new(), shutdown };
+        Connection { door, input, output, frames, waiting, unanswered: None, shutdown };
     loop {
         if let Err(closed) = connection.turn().await {
             return match connection.drain().await {
@@ -130,6 +137,15 @@ async fn oldest(waiting: &mut VecDeque<Reply<'_>>) -> Result<Chunks, EncodeError
     .await
 }
 
+/// Resolves when the unanswered batches are safe, or failed; pending forever if there are none.
+async fn settled(unanswered: &mut Option<Settling>) -> Result<(), Refusal> {
+    poll_fn(|context| match unanswered {
+        Some(settling) => settling.as_mut().poll(context),
+        None => std::task::Poll::Pending,
+    })
+    .await
+}
+
 impl<'a> Connection<'a> {
     /// One event: an answer is ready, a frame is there, or the server stops.
     async fn turn(&mut self) -> Result<(), Closed> {
@@ -140,6 +156,10 @@ impl<'a> Connection<'a> {
             answer = oldest(&mut self.waiting) => {
                 self.waiting.pop_front();
                 self.send(answer?).await
+            }
+            settled = settled(&mut self.unanswered) => {
+                self.unanswered = None;
+                settled.map_err(|_| Closed::Unanswerable)
             }
             frame = self.frames.next(&mut self.input, limits), if room => {
                 self.request(frame?).await
@@ -205,7 +225,11 @@ impl<'a> Connection<'a> {
             }));
             return Ok(());
         }
-        if stored.any_refused() { Err(Closed::Unanswerable) } else { Ok(()) }
+        if stored.any_refused() {
+            return Err(Closed::Unanswerable);
+        }
+        self.unanswered = Some(Box::pin(stored.settled()));
+        Ok(())
     }
 }
 

@@ -8,6 +8,7 @@ use std::pin::Pin;
 use std::task::Poll;
 use std::time::Duration;
 
+use broker::batch::Header;
 use broker::{At, FetchError, RecordOffset, Topic, TopicName};
 use bytes::Bytes;
 
@@ -72,7 +73,19 @@ fn count(door: &Door, pass: &Pass<'_>) {
     add(&door.metrics.fetched_bytes, pass.bytes as u64);
     for partition in pass.responses.iter().flat_map(|topic| &topic.partitions) {
         door.metrics.count_error(partition.error_code);
+        let records = partition.records.as_deref().map_or(0, record_count);
+        add(&door.metrics.fetched_records, records);
     }
+}
+
+/// Records in whole batches, as their headers count them.
+fn record_count(mut batches: &[u8]) -> u64 {
+    let mut records = 0;
+    while let Ok(header) = Header::parse(batches) {
+        records += u64::try_from(header.record_count).unwrap_or(0);
+        batches = batches.get(header.bytes..).unwrap_or_default();
+    }
+    records
 }
 
 type Wait<'a> = Pin<Box<dyn Future<Output = Result<(), FetchError>> + Send + 'a>>;

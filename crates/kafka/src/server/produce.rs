@@ -91,6 +91,14 @@ impl Stored {
         self.topics.iter().flat_map(|(_, places)| places).any(|(_, place)| place.is_err())
     }
 
+    /// Waits for all batches without making an answer.
+    pub(super) async fn settled(self) -> Result<(), Refusal> {
+        for (_, place) in self.topics.into_iter().flat_map(|(_, places)| places) {
+            acked(place).await?;
+        }
+        Ok(())
+    }
+
     /// Waits for all batches and makes the answer.
     pub(super) async fn acknowledged(self, door: &Door) -> ProduceResponse {
         let mut topics = Vec::with_capacity(self.topics.len());

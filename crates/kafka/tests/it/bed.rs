@@ -1,6 +1,7 @@
 //! A server on a port of its own, over a real broker in a directory of its own; and a raw connection for
 //! what a decent client would not do.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -9,11 +10,14 @@ use broker::batch::{Builder, Compression, NewRecord};
 use broker::{Broker, Options};
 use bytes::Bytes;
 use host::Host;
+use host::sim::Machine;
 use kafka::Metrics;
 use kafka::client::{Acks, Client, Create, FetchFrom, FetchedBatches};
 use kafka::server::{Config, Limits, serve};
 use kafka::wire::{Message, Request, decode_response, encode_request};
+use meta_store::MetaStore;
 use strands::Strands;
+use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -22,6 +26,27 @@ use tokio::task::JoinHandle;
 pub(crate) const CLUSTER_ID: &str = "the-cluster";
 pub(crate) const BATCH_BYTES_MAX: u32 = 1 << 20;
 
+/// Where a server keeps its data.
+struct Place {
+    host: Host,
+    path: PathBuf,
+    meta: Arc<dyn MetaStore>,
+    directory: Option<TempDir>,
+}
+
+impl Place {
+    fn real(directory: TempDir) -> Self {
+        let path = directory.path().to_owned();
+        let meta = Arc::new(meta_store::Fjall::open(path.join("meta")).unwrap());
+        Self { host: Host::real(), path, meta, directory: Some(directory) }
+    }
+
+    fn simulated(machine: &Machine) -> Self {
+        let meta = Arc::new(meta_store::Memory::new());
+        Self { host: machine.host(), path: PathBuf::from("/data"), meta, directory: None }
+    }
+}
+
 /// A running server. Dropping it leaves the directory as a crash would.
 pub(crate) struct Bed {
     pub(crate) address: String,
@@ -29,7 +54,7 @@ pub(crate) struct Bed {
     stop: watch::Sender<bool>,
     serving: JoinHandle<()>,
     strands: Strands,
-    directory: tempfile::TempDir,
+    directory: Option<TempDir>,
 }
 
 impl Bed {
@@ -38,13 +63,16 @@ impl Bed {
     }
 
     pub(crate) async fn with_limits(limits: Limits) -> Self {
-        Self::open(tempfile::tempdir().unwrap(), limits).await
+        Self::open(Place::real(tempfile::tempdir().unwrap()), limits).await
     }
 
-    async fn open(directory: tempfile::TempDir, limits: Limits) -> Self {
-        let host = Host::real();
-        let path = directory.path();
-        let meta = Arc::new(meta_store::Fjall::open(&path.join("meta")).unwrap());
+    /// On a machine that can be made to fail.
+    pub(crate) async fn on(machine: &Machine) -> Self {
+        Self::open(Place::simulated(machine), Limits::default()).await
+    }
+
+    async fn open(place: Place, limits: Limits) -> Self {
+        let Place { host, path, meta, directory } = place;
         let blocks = Arc::new(Directory::open(&host, &path.join("blocks")).unwrap());
         let options = strands::Options { reserve_bytes: Some(0), ..strands::Options::default() };
         let strands = Strands::open(host, &path.join("journal"), meta, blocks, options).unwrap();
@@ -86,7 +114,7 @@ impl Bed {
         self.serving.await.unwrap();
         let strands = self.strands;
         tokio::task::spawn_blocking(move || strands.close().unwrap()).await.unwrap();
-        Self::open(self.directory, Limits::default()).await
+        Self::open(Place::real(self.directory.unwrap()), Limits::default()).await
     }
 
     /// Stops the server and waits until it has.
@@ -133,14 +161,11 @@ impl Raw {
     }
 
     /// Waits until the server hangs up; it must not send anything before.
-    #[track_caller]
-    pub(crate) fn closed(mut self) -> impl Future<Output = ()> {
-        async move {
-            let mut rest = Vec::new();
-            // A reset is as good as an end: the server did not read all that was sent.
-            let _ = self.0.read_to_end(&mut rest).await;
-            assert!(rest.is_empty(), "{} bytes instead of a closed connection", rest.len());
-        }
+    pub(crate) async fn closed(mut self) {
+        let mut rest = Vec::new();
+        // A reset is as good as an end: the server did not read all that was sent.
+        let _ = self.0.read_to_end(&mut rest).await;
+        assert!(rest.is_empty(), "{} bytes instead of a closed connection", rest.len());
     }
 }
 

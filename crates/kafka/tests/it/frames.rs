@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use kafka::client::{Acks, Create};
+use kafka::client::{Acks, Create, FetchFrom};
 use kafka::server::Limits;
 use kafka::wire::messages::api_versions::{ApiVersionsRequest, ApiVersionsResponse};
 use kafka::wire::messages::fetch::{FetchPartition, FetchRequest, FetchTopic};
@@ -11,7 +11,7 @@ use kafka::wire::messages::metadata::{MetadataRequest, MetadataResponse};
 use kafka::wire::messages::produce::ProduceRequest;
 use kafka::wire::{ApiKey, ErrorCode, decode_response};
 
-use crate::bed::{Bed, all_records, batch, count, eventually, produce};
+use crate::bed::{Bed, all_records, batch, count, eventually, from, produce, records};
 
 /// The server hangs up on `bytes`, counts them, and goes on serving others.
 async fn check_refused(bytes: &[u8]) {
@@ -222,6 +222,9 @@ async fn acks_0_gets_no_answer_and_is_stored() {
     let bed = Bed::start().await;
     let client = bed.client_with_topic().await;
     assert_eq!(client.produce("t", 0, batch(&["a"]), Acks::None).await.unwrap(), None);
+    // Nobody waits for it, and yet it becomes visible without delay: this fetch waits for it.
+    let soon = FetchFrom { wait_max: Duration::from_secs(25), ..from(0) };
+    assert_eq!(records(&client.fetch("t", 0, soon).await.unwrap()).len(), 1);
     // The next answer on the connection is that of the next request.
     assert_eq!(produce(&client, &["b"]).await, 1);
     assert_eq!(all_records(&client).await, [(0, "a".to_owned()), (1, "b".to_owned())]);

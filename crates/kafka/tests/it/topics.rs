@@ -177,9 +177,17 @@ async fn describe(
     resource_type: i8,
     name: &str,
 ) -> Result<Vec<(String, String)>, ErrorCode> {
-    let resource =
-        ConfigResource { resource_type, resource_name: name.to_owned(), ..Default::default() };
-    let resource = ConfigResource { configuration_keys: None, ..resource };
+    describe_some(client, resource_type, name, None).await
+}
+
+async fn describe_some(
+    client: &Client,
+    resource_type: i8,
+    name: &str,
+    configuration_keys: Option<Vec<String>>,
+) -> Result<Vec<(String, String)>, ErrorCode> {
+    let resource_name = name.to_owned();
+    let resource = ConfigResource { resource_type, resource_name, configuration_keys };
     let request = DescribeConfigsRequest { resources: vec![resource], ..Default::default() };
     let result = client.call(&request).await.unwrap().results.remove(0);
     if !result.error_code.is_none() {
@@ -197,6 +205,13 @@ async fn settings_in_force_are_described() {
     assert!(topic.contains(&("cleanup.policy".to_owned(), "delete".to_owned())));
     let broker = describe(&client, RESOURCE_BROKER, "1").await.unwrap();
     assert!(broker.contains(&("num.partitions".to_owned(), "1".to_owned())));
+    for (keys, count) in
+        [(None, topic.len()), (Some(vec![]), topic.len()), (Some(vec!["flush.ms"]), 0)]
+    {
+        let keys = keys.map(|keys| keys.into_iter().map(str::to_owned).collect());
+        let found = describe_some(&client, RESOURCE_TOPIC, "t", keys).await.unwrap();
+        assert_eq!(found.len(), count);
+    }
     assert_eq!(
         describe(&client, RESOURCE_TOPIC, "gone").await,
         Err(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)

@@ -3,6 +3,7 @@
 
 use broker::batch::Compression;
 use bytes::Bytes;
+use host::sim::Machine;
 use kafka::client::{Acks, Client, ClientError, Create};
 use kafka::wire::ErrorCode;
 use kafka::wire::messages::produce::{ProducePartition, ProduceRequest, ProduceTopic};
@@ -183,6 +184,30 @@ async fn acknowledged_batches_are_there_after_a_restart() {
     assert_eq!(client.topic("t", Create::Never).await.unwrap().topic_id, id);
     assert_eq!(partitions(&client, "t").await, 1);
     assert_eq!(produce(&client, &["c"]).await, 2);
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_batches_until_there_is_room() {
+    let machine = Machine::new(1);
+    let bed = Bed::on(&machine).await;
+    let client = bed.client_with_topic().await;
+    assert_eq!(produce(&client, &["kept"]).await, 0);
+    machine.fill_up(1);
+    let big = "x".repeat(1 << 19);
+    let refused = loop {
+        // Space that the journal took beforehand is used up first.
+        match client.produce("t", 0, batch(&[&big]), Acks::All).await {
+            Ok(_) => {}
+            Err(refused) => break refused,
+        }
+    };
+    assert_eq!(refused.code(), Some(ErrorCode::KAFKA_STORAGE_ERROR), "{refused}");
+
+    machine.fill_up(u64::MAX);
+    let offset = produce(&client, &["later"]).await;
+    assert_eq!(all_records(&client).await[0], (0, "kept".to_owned()));
+    let last = client.fetch("t", 0, from(offset)).await.unwrap();
+    assert!(records(&last).contains(&(offset, "later".to_owned())));
 }
 
 #[tokio::test]
