@@ -353,6 +353,7 @@ impl Log {
     pub fn close(self) -> Result<(), SyncError> {
         let core = &*self.core;
         core.tail().refusal.get_or_insert(AppendError::Closed);
+        core.write_out()?;
         core.sync_all()?;
         let mut writer = lock(&core.writer);
         core.discard_spare(&mut writer);

@@ -37,6 +37,8 @@ const NUMBER_MAX: u64 = u64::MAX / 4;
 const SUFFIX: &str = ".seg";
 /// Ends the names of files that are not yet what they will be; removed when the log is opened.
 pub(crate) const UNFINISHED_SUFFIX: &str = ".new";
+/// What the next segment is called before it is one.
+const UNNAMED: &str = "next.new";
 
 /// A place between two frames, told both ways.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -180,7 +182,7 @@ pub(crate) fn number(name: &str) -> Option<u64> {
         .then(|| digits.parse().ok())?
 }
 
-/// A file without a name of its own, with room for a segment.
+/// The one file that is to become a segment, under [`UNNAMED`], with room for one.
 #[derive(Debug)]
 pub(crate) struct Blank {
     path: PathBuf,
@@ -190,7 +192,7 @@ pub(crate) struct Blank {
 
 /// Makes a file with room reserved for `bytes`, as far as the file system can do that.
 pub(crate) fn blank(host: &Host, dir: &Path, bytes: u64) -> io::Result<Blank> {
-    let path = dir.join(format!("next{UNFINISHED_SUFFIX}"));
+    let path = dir.join(UNNAMED);
     remove_if_there(host, &path)?;
     let file = host.disk.open(&path, OpenMode::CreateNew)?;
     let blank = Blank { path, file, bytes };
@@ -222,6 +224,8 @@ pub(crate) fn discard(host: &Host, blank: Blank) {
 
 /// Turns a blank into the segment that `header` describes, with what `fill` writes to it. All of
 /// it is durable, and so is the name, on return; before that there is no segment.
+///
+/// A sync that fails is tried once more with another file: nothing was lost yet.
 pub(crate) fn establish(
     host: &Host,
     dir: &Path,
@@ -230,15 +234,38 @@ pub(crate) fn establish(
     bytes: u64,
     fill: &mut dyn FnMut(&Segment) -> io::Result<()>,
 ) -> io::Result<Segment> {
-    if bytes > blank.bytes {
-        reserve(&*blank.file, bytes)?;
+    let unnamed = dir.join(UNNAMED);
+    let path = dir.join(name(header.number));
+    let segment = match write_whole(
+        Segment::new(header, path.clone(), blank.file),
+        blank.bytes,
+        bytes,
+        fill,
+    ) {
+        Err(error) if !is_no_space(&error) => {
+            tracing::warn!(path = %path.display(), %error, "a new segment could not be written; trying another file");
+            let again = self::blank(host, dir, bytes)?;
+            write_whole(Segment::new(header, path, again.file), bytes, bytes, fill)?
+        }
+        result => result?,
+    };
+    host.disk.rename(&unnamed, &segment.path)?;
+    host.disk.sync_dir(dir)?;
+    Ok(segment)
+}
+
+fn write_whole(
+    segment: Segment,
+    reserved: u64,
+    bytes: u64,
+    fill: &mut dyn FnMut(&Segment) -> io::Result<()>,
+) -> io::Result<Segment> {
+    if bytes > reserved {
+        reserve(&*segment.file, bytes)?;
     }
-    let segment = Segment::new(header, dir.join(name(header.number)), blank.file);
-    segment.file.write_all_at(&header.encode(), 0)?;
+    segment.file.write_all_at(&segment.header.encode(), 0)?;
     fill(&segment)?;
     segment.file.sync_data()?;
-    host.disk.rename(&blank.path, &segment.path)?;
-    host.disk.sync_dir(dir)?;
     Ok(segment)
 }
 

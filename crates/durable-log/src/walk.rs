@@ -224,3 +224,101 @@ fn look(bytes: &[u8], salt: u64, at: Location, behind: &mut Behind) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    //! Goal: the walker and the search see every frame, wherever it lies in their buffers, and a
+    //! length alone makes nobody allocate. Method: logs in memory, read in pieces of any size.
+
+    use std::cell::Cell;
+
+    use super::*;
+
+    const SALT: u64 = 42;
+
+    fn frame(at: usize, first: u64, unsynced_before: u32, record: &[u8]) -> Vec<u8> {
+        let mut payload = u32::try_from(record.len()).unwrap().to_le_bytes().to_vec();
+        payload.extend_from_slice(record);
+        let header = Header {
+            payload_bytes: u32::try_from(payload.len()).unwrap(),
+            payload_crc: crc32c::crc32c(&payload),
+            records: 1,
+            unsynced_before,
+            first: Offset::new(first),
+            timestamp_ms: 0,
+        };
+        let mut frame = header.encode(SALT, Location::new(at as u64)).to_vec();
+        frame.extend_from_slice(&payload);
+        frame.resize(frame.len().next_multiple_of(8), 0);
+        frame
+    }
+
+    fn read(log: &[u8], to: &mut [u8], at: Location, most: usize) -> usize {
+        let rest = log.get(usize::try_from(at.get()).unwrap()..).unwrap_or_default();
+        let n = rest.len().min(to.len()).min(most);
+        to[..n].copy_from_slice(&rest[..n]);
+        n
+    }
+
+    #[test]
+    fn frames_of_all_sizes_are_walked_however_the_source_cuts_them() {
+        let mut log = Vec::new();
+        for n in 0..60_u32 {
+            let record = vec![1; [0, 1, 1000, 70_000, 1_500_000][n as usize % 5]];
+            log.extend(frame(log.len(), u64::from(n), 0, &record));
+        }
+        for most in [usize::MAX, 1 << 20, 4099] {
+            let source = |to: &mut [u8], at| Ok(read(&log, to, at, most));
+            let end = Location::new(log.len() as u64);
+            let mut walker =
+                Walker::new(&source, SALT, Location::new(0), Offset::ZERO, end, Vec::new());
+            let mut frames = 0;
+            while let Step::Frame(frame) = walker.step().unwrap() {
+                assert_eq!(frame.header.first.get(), frames);
+                frames += 1;
+            }
+            assert_eq!((frames, walker.at()), (60, end));
+        }
+    }
+
+    #[test]
+    fn the_search_finds_a_header_wherever_it_lies() {
+        for before in
+            [0, 8, 4088, 4096, BUFFER_BYTES - 40, BUFFER_BYTES - 32, BUFFER_BYTES - 8, BUFFER_BYTES]
+        {
+            let mut log = vec![0; before];
+            log.extend(frame(before, 100, 7, b"x"));
+            let used = before + 40 + 5;
+            log.resize(2 * BUFFER_BYTES + 24, 0);
+            let source = |to: &mut [u8], at| Ok(read(&log, to, at, usize::MAX));
+            let end = Location::new(log.len() as u64);
+            let behind = search(&source, SALT, Location::new(0), end, Vec::new()).unwrap();
+            let want = Behind { synced_through: Offset::new(93), end: Location::new(used as u64) };
+            assert_eq!(behind, want, "{before}");
+        }
+    }
+
+    #[test]
+    fn a_length_without_bytes_is_not_believed() {
+        let header = Header {
+            payload_bytes: frame::PAYLOAD_BYTES_MAX,
+            payload_crc: 0,
+            records: 1,
+            unsynced_before: 0,
+            first: Offset::ZERO,
+            timestamp_ms: 0,
+        };
+        let log = header.encode(SALT, Location::new(0));
+        let longest = Cell::new(0);
+        let source = |to: &mut [u8], at| {
+            longest.set(longest.get().max(to.len()));
+            Ok(read(&log, to, at, usize::MAX))
+        };
+        // The segment claims to be long enough; its file is not.
+        let end = Location::new(1 << 40);
+        let mut walker =
+            Walker::new(&source, SALT, Location::new(0), Offset::ZERO, end, Vec::new());
+        assert!(matches!(walker.step().unwrap(), Step::Bad(_)));
+        assert!(longest.get() <= BUFFER_BYTES);
+    }
+}

@@ -37,13 +37,10 @@ impl Writer {
     }
 
     /// Writes what was collected, in order.
-    fn put(&mut self, segment: &Segment, end: Place) -> io::Result<()> {
-        let result = self.pieces.iter().try_for_each(|piece| {
-            segment.file.write_all_at(&piece.bytes[piece.skip..], segment.position(piece.at))
-        });
-        // Chunks must not stay shared, or they cannot be used again.
-        self.pieces.clear();
-        result?;
+    fn put(&self, segment: &Segment, end: Place) -> io::Result<()> {
+        for piece in &self.pieces {
+            segment.file.write_all_at(&piece.bytes[piece.skip..], segment.position(piece.at))?;
+        }
         if !self.scratch.is_empty() {
             let at = segment.position(end.at) - self.scratch.len() as u64;
             segment.file.write_all_at(&self.scratch, at)?;
@@ -94,6 +91,8 @@ impl Core {
             if batch.end.at > writer.written.at {
                 let active = self.active();
                 let put = writer.put(&active, batch.end);
+                // Chunks must not stay shared, or they cannot be used again.
+                writer.pieces.clear();
                 put.map_err(|error| self.write_failed(&active.path, "its frames", &error))?;
                 self.advance_written(writer, batch.end);
             }
@@ -254,8 +253,9 @@ impl Core {
         );
         let blank = self.blank(writer, &batch.stretch)?;
         let mut fill = |segment: &Segment| writer.put(segment, batch.end);
-        let new = self.establish(blank, old, &batch.stretch, durable, &mut fill)?;
-        Ok((new, batch.end))
+        let new = self.establish(blank, old, &batch.stretch, durable, &mut fill);
+        writer.pieces.clear();
+        Ok((new?, batch.end))
     }
 
     /// Reserves the next segment's room once the active one is half full.

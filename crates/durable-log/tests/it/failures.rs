@@ -60,6 +60,19 @@ fn after_a_failed_sync_the_rest_is_written_again_and_nothing_is_lost() {
 }
 
 #[test]
+fn a_rescue_whose_file_cannot_be_synced_tries_another_one() {
+    let machine = Machine::new(1);
+    let log = Place::on(&machine).open();
+    append(&log, 0..3);
+    for sync in 1..3 {
+        machine.fail_sync(machine.counts().syncs + sync, Reached::Nothing);
+    }
+    log.sync().unwrap();
+    machine.crash(&mut Lost);
+    check_records(&Place::on(&machine).open(), 0..3);
+}
+
+#[test]
 fn a_failed_sync_of_a_segments_first_records_is_survived() {
     let machine = Machine::new(1);
     let place = Place::on(&machine);
@@ -105,6 +118,7 @@ fn when_the_rescue_fails_too_nothing_more_is_acknowledged() {
         let ticket = log.ticket(Offset::new(4));
         fail_next_sync(&machine, reached);
         machine.fail_sync(machine.counts().syncs + 2, Reached::Nothing);
+        machine.fail_sync(machine.counts().syncs + 3, Reached::Nothing);
         assert!(matches!(log.sync(), Err(SyncError::Failed { .. })));
         assert!(matches!(log.sync(), Err(SyncError::Failed { .. })));
         assert!(matches!(ticket.wait(), Err(SyncError::Failed { .. })));
@@ -308,4 +322,59 @@ fn a_log_opens_on_a_full_disk() {
     fill_up(&machine, &place, 0);
     let (log, _) = place.reopen();
     check_records(&log, 0..4);
+}
+
+/// Four threads that append and wait, until `stop`; returns what was acknowledged to each.
+fn write_concurrently(log: &Log, each: u8) -> Vec<Vec<u8>> {
+    let writers: Vec<_> = (0..4_u8)
+        .map(|writer| {
+            let log = log.clone();
+            spawn("writer", move || {
+                let mut acknowledged = Vec::new();
+                for n in 0..each {
+                    let record = vec![writer, n, 7, 7];
+                    let Ok(appended) = log.append(&[&record, &vec![0; 300]]) else { break };
+                    if log.ticket(appended.next).wait().is_err() {
+                        break;
+                    }
+                    acknowledged.push(record);
+                }
+                acknowledged
+            })
+        })
+        .collect();
+    writers.into_iter().flat_map(|writer| writer.unwrap().join().unwrap()).collect()
+}
+
+#[test]
+fn writers_that_share_syncs_do_not_notice_that_some_fail() {
+    for seed in 0..20 {
+        let machine = Machine::new(seed);
+        let log = Place::on(&machine).open();
+        for n in 0..6 {
+            machine.fail_sync(3 + seed + n * 7, Reached::Some(seed + n));
+        }
+        let acknowledged = write_concurrently(&log, 15);
+        assert_eq!(acknowledged.len(), 60);
+        assert!(log.stats().failed_syncs > 0);
+        machine.crash(&mut Lost);
+        let found = all(&Place::on(&machine).open());
+        assert!(acknowledged.iter().all(|record| found.contains(record)), "seed {seed}");
+    }
+}
+
+#[test]
+fn the_power_may_go_while_writers_share_syncs() {
+    for seed in 0..60 {
+        let machine = Machine::new(seed);
+        let log = Place::on(&machine).open();
+        machine.crash_at(machine.counts().operations + 1 + seed * 2);
+        let acknowledged = write_concurrently(&log, 30);
+        assert!(machine.is_off());
+        drop(log);
+        machine.crash_seeded(seed);
+        let found = all(&Place::on(&machine).open());
+        assert!(acknowledged.iter().all(|record| found.contains(record)), "seed {seed}");
+        assert!(found.len().is_multiple_of(2), "an append is there whole or not at all");
+    }
 }

@@ -7,5 +7,6 @@ mod concurrent;
 mod crashes;
 mod damage;
 mod failures;
+mod inspection;
 mod model;
 mod support;
