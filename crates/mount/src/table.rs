@@ -32,11 +32,7 @@ impl Entry {
 pub(crate) fn find(dir: &Path) -> io::Result<Option<Entry>> {
     let text = read(Path::new("/proc/self/mountinfo"))?;
     let dir = settled(dir)?;
-    Ok(text
-        .split(|byte| *byte == b'\n')
-        .filter_map(parse)
-        .filter(|entry| entry.dir == dir)
-        .next_back())
+    Ok(text.split(|byte| *byte == b'\n').filter_map(parse).rfind(|entry| entry.dir == dir))
 }
 
 /// The path without links, as the kernel shows it; the last part is taken as it is.

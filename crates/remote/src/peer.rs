@@ -87,3 +87,35 @@ fn peer_groups_into(socket: BorrowedFd<'_>, groups: &mut [u32]) -> io::Result<Ro
     let error = io::Error::last_os_error();
     if error.raw_os_error() == Some(libc::ERANGE) { Ok(Room::Needs(used)) } else { Err(error) }
 }
+
+#[cfg(test)]
+mod tests {
+    //! Goal: a peer's groups are those that its thread had when it connected, however many.
+
+    use super::*;
+
+    fn check(count: u32) {
+        let groups: Vec<u32> = (0..count).map(|n| 70_000 + n).collect();
+        let gids: Vec<_> = groups.iter().map(|group| rustix::fs::Gid::from_raw(*group)).collect();
+        // Only the groups of this test's own thread change, and with them those of what it connects.
+        if let Err(error) = rustix::thread::set_thread_groups(&gids) {
+            println!("skipped: only root may choose its groups: {error}");
+            return;
+        }
+        let (near, _far) = std::os::unix::net::UnixStream::pair().unwrap();
+        assert_eq!(peer_groups(near.as_fd()).unwrap(), groups);
+    }
+
+    #[test]
+    fn no_groups_are_told() {
+        check(0);
+    }
+
+    #[test]
+    fn more_groups_than_there_is_room_for_at_first_are_told() {
+        check(3);
+        check(64);
+        check(65);
+        check(1000);
+    }
+}

@@ -19,3 +19,5 @@ mod losses;
 mod mounts;
 #[cfg(test)]
 mod names;
+#[cfg(test)]
+mod restarts;
