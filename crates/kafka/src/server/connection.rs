@@ -216,9 +216,20 @@ impl<'a> Connection<'a> {
         // The batches are now the only owners of the frame.
         drop(frame);
         let acks = request.acks;
-        let stored = produce::store(self.door, request).await;
+        let door = self.door;
+        let mut storing = std::pin::pin!(produce::store(door, request));
+        // Storing may wait for room; answers that are ready meanwhile need not.
+        let stored = loop {
+            tokio::select! {
+                biased;
+                stored = &mut storing => break stored,
+                answer = oldest(&mut self.waiting) => {
+                    self.waiting.pop_front();
+                    self.send(answer?).await?;
+                }
+            }
+        };
         if acks != produce::ACKS_NONE {
-            let door = self.door;
             self.waiting.push_back(Box::pin(async move {
                 let response = stored.acknowledged(door).await;
                 encode_response(head.api_version, head.correlation_id, &response)

@@ -79,7 +79,7 @@ pub(super) fn configs(door: &Door, request: DescribeConfigsRequest) -> DescribeC
             Ok(settings) => {
                 let wanted = |setting: &Setting| match &configuration_keys {
                     None => true,
-                    // Some clients write "all" as an empty list.
+                    // An empty list means all, to Kafka too.
                     Some(keys) if keys.is_empty() => true,
                     Some(keys) => keys.iter().any(|key| key == setting.name()),
                 };
