@@ -115,7 +115,8 @@ async fn a_fetch_waits_for_as_many_bytes_as_it_wants() {
             produce(&other, &[value]).await;
         }
     });
-    assert_eq!(records(&fetched.unwrap()).len(), 3);
+    let fetched = fetched.unwrap();
+    assert_eq!(records(&fetched).len(), 3, "high watermark {}", fetched.high_watermark);
 }
 
 #[tokio::test]
