@@ -13,6 +13,15 @@ use std::thread::{self, Thread};
 use crate::error::CommitError;
 use crate::shared::{DiskRoom, Shared, lock};
 
+/// A limit that new commits wait for.
+#[derive(Clone, Copy, Debug)]
+enum Over {
+    /// Packing makes room.
+    Journal,
+    /// The applier makes room.
+    Overlay,
+}
+
 impl Shared {
     /// Waits until a commit with this much payload may go ahead.
     ///
@@ -27,15 +36,13 @@ impl Shared {
             if self.stopping.load(Ordering::Acquire) {
                 return Err(CommitError::Failed("the server is stopping".to_owned()));
             }
-            if !self.is_over_limits() {
-                break;
+            let Some(over) = self.over_limits() else { break };
+            match self.hopeless(over) {
+                // Deletes are how room is made.
+                Some(CommitError::NoSpace) if payload_bytes == 0 => break,
+                Some(error) => return Err(error),
+                None => {}
             }
-            if let Some(why) = lock(&self.pack_stats).last_error.clone() {
-                return Err(CommitError::Failed(format!(
-                    "the journal is full and packing fails: {why}"
-                )));
-            }
-            self.want_packing();
             moved.await;
         }
         if !self.log.has_room() {
@@ -44,23 +51,40 @@ impl Shared {
         Ok(())
     }
 
-    fn is_over_limits(&self) -> bool {
+    /// Which limit is passed, if one is. Asks for packing where that helps.
+    fn over_limits(&self) -> Option<Over> {
         let journal_bytes = self.log.stats().segment_bytes;
         if journal_bytes >= self.options.pack_after_bytes {
             self.want_packing();
         }
-        if journal_bytes > self.options.journal_bytes_max {
-            return true;
-        }
         let state = self.read_state();
-        state.pieces.count() > self.options.journal_pieces_max
-            || state.overlay.bytes() > self.options.overlay_bytes_max
+        let is_journal_full = journal_bytes > self.options.journal_bytes_max
+            || state.pieces.count() > self.options.journal_pieces_max;
+        if is_journal_full {
+            self.want_packing();
+            return Some(Over::Journal);
+        }
+        (state.overlay.bytes() > self.options.overlay_bytes_max).then_some(Over::Overlay)
+    }
+
+    /// Why there is no use in waiting until a limit is kept again.
+    fn hopeless(&self, over: Over) -> Option<CommitError> {
+        if self.log.has_failed() {
+            return Some(CommitError::Failed("the journal failed".to_owned()));
+        }
+        match over {
+            Over::Journal => {
+                lock(&self.pack_stats).last_error.as_ref().map(|trouble| trouble.answer.clone())
+            }
+            Over::Overlay => lock(&self.view_error).clone().map(CommitError::Failed),
+        }
     }
 
     /// Whether the disk has room above its reserve for this payload and what is on its way.
     fn disk_has_room(&self, payload_bytes: u64) -> bool {
         let mut room = lock(&self.disk_room);
-        let left = room.available_bytes.saturating_sub(room.reserve_bytes + room.admitted_bytes);
+        let taken = room.reserve_bytes.saturating_add(room.admitted_bytes);
+        let left = room.available_bytes.saturating_sub(taken);
         if left < LOOK_AGAIN_BYTES || room.admitted_bytes >= LOOK_AGAIN_BYTES {
             match self.look_at_disk() {
                 Ok(seen) => *room = seen,
@@ -68,7 +92,8 @@ impl Shared {
                 Err(error) => tracing::warn!(%error, "the disk's free space cannot be read"),
             }
         }
-        if room.available_bytes < room.reserve_bytes + room.admitted_bytes + payload_bytes {
+        let taken = room.reserve_bytes.saturating_add(room.admitted_bytes);
+        if room.available_bytes < taken.saturating_add(payload_bytes) {
             return false;
         }
         room.admitted_bytes += payload_bytes;
@@ -86,7 +111,7 @@ impl Shared {
 
     /// Whether packing should go in small steps, because the disk is nearly full.
     pub(crate) fn is_disk_low(&self) -> bool {
-        self.look_at_disk().is_ok_and(|room| room.available_bytes < 2 * room.reserve_bytes)
+        self.look_at_disk().is_ok_and(|room| room.available_bytes / 2 < room.reserve_bytes)
     }
 }
 

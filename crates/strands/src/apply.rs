@@ -17,16 +17,21 @@ impl Shared {
     /// Body of the applier's thread: runs until the journal stops or fails.
     pub(crate) fn run_applier(&self) {
         let mut seen = Position::of(self.log.positions().durable);
+        // What became durable before this thread ran has to be told as well.
+        self.durable.send_replace(Some(seen));
         while let Some(durable) = self.log.wait_durable_beyond(seen.offset()) {
             seen = Position::of(durable);
             self.durable.send_replace(Some(seen));
             while let Err(error) = self.apply(seen) {
                 tracing::error!(%error, "the meta store refuses rows; trying again");
+                *lock(&self.view_error) = Some(error.to_string());
+                self.progress.notify_waiters();
                 if self.stopping.load(Ordering::Acquire) {
                     break;
                 }
                 self.pause(RETRY);
             }
+            *lock(&self.view_error) = None;
         }
         self.durable.send_replace(None);
         self.progress.notify_waiters();
@@ -72,10 +77,8 @@ impl Shared {
 
     /// Waits, but not when the server stops.
     pub(crate) fn pause(&self, wait: Duration) {
-        let wanted = lock(&self.pack_wanted);
-        if !self.stopping.load(Ordering::Acquire) {
-            let _woken = self.pack_wake.wait_timeout(wanted, wait);
-        }
+        let goes_on = |_: &mut bool| !self.stopping.load(Ordering::Acquire);
+        drop(self.pack_wake.wait_timeout_while(lock(&self.pack_wanted), wait, goes_on));
     }
 }
 

@@ -19,8 +19,10 @@
 //! is refused as a whole.
 
 use bytes::Bytes;
+use meta_store::KEY_BYTES_MAX;
 
 use crate::error::CommitError;
+use crate::extents::EXTENTS;
 use crate::types::{StrandId, Table};
 
 /// Operations to be applied together. Chain the calls, then give it to [`crate::Strands::commit`].
@@ -69,7 +71,7 @@ impl Commit {
         Self::default()
     }
 
-    /// Sets a row. Keys are at most 65,535 bytes.
+    /// Sets a row. Keys are at most [`meta_store::KEY_BYTES_MAX`] long.
     pub fn put(
         &mut self,
         table: Table,
@@ -130,6 +132,14 @@ impl Commit {
         self.ops.iter().filter_map(|op| match op {
             Op::Write { bytes, .. } => Some(bytes),
             _ => None,
+        })
+    }
+
+    /// Whether a row of [`EXTENTS`] is among the operations.
+    pub(crate) fn changes_extents(&self) -> bool {
+        self.ops.iter().any(|op| match op {
+            Op::Put { table, .. } | Op::Delete { table, .. } => *table == EXTENTS,
+            Op::Write { .. } | Op::Truncate { .. } | Op::Remove { .. } | Op::Packed { .. } => false,
         })
     }
 
@@ -267,9 +277,14 @@ fn head_len(op: &Op) -> usize {
     }
 }
 
-/// `None` when a length does not fit its field.
+/// `None` when a length does not fit its field, a key not the meta store, or a write ends beyond the
+/// largest offset: what is refused here can never reach the journal, where nothing could refuse it.
 fn encode_op(op: &Op, out: &mut Vec<u8>) -> Option<()> {
     match op {
+        Op::Put { key, .. } | Op::Delete { key, .. } if key.len() > KEY_BYTES_MAX => return None,
+        Op::Write { offset, bytes, .. } if offset.checked_add(bytes.len() as u64).is_none() => {
+            return None;
+        }
         Op::Put { table, key, value } => {
             out.extend_from_slice(&[PUT, table.0]);
             out.extend_from_slice(&u16::try_from(key.len()).ok()?.to_le_bytes());
@@ -471,6 +486,24 @@ mod tests {
             commit.encode_head(50),
             Err(CommitError::TooLarge { size: 16 + 21 + 100, limit: 50 })
         );
+    }
+
+    #[test]
+    fn what_the_view_or_the_index_could_not_take_is_refused_before_the_journal() {
+        let refused = |commit: &Commit| {
+            matches!(commit.encode_head(LIMIT), Err(CommitError::TooLarge { .. }))
+        };
+        for (len, want) in [(KEY_BYTES_MAX, false), (KEY_BYTES_MAX + 1, true)] {
+            assert_eq!(refused(Commit::new().put(Table(40), vec![1; len], vec![])), want);
+            assert_eq!(refused(Commit::new().delete(Table(40), vec![1; len])), want);
+        }
+        for (offset, want) in [(u64::MAX - 3, false), (u64::MAX - 2, true), (u64::MAX, true)] {
+            let strand = StrandId::from_raw(1);
+            assert_eq!(
+                refused(Commit::new().write(strand, offset, Bytes::from_static(b"abc"))),
+                want
+            );
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@
 
 use std::ops::Bound;
 
-use block_store::BlockName;
+use block_store::{BLOCK_BYTES_MAX, BlockName};
 use bytes::Bytes;
 
 use crate::commit::Commit;
@@ -77,7 +77,9 @@ impl Extent {
         let len = u32::from_le_bytes(*value[25..].first_chunk()?);
         let at = u32::from_le_bytes(*value[21..].first_chunk()?);
         start.checked_add(len.into())?;
-        at.checked_add(len)?;
+        if len == 0 || at.checked_add(len)? > BLOCK_BYTES_MAX {
+            return None;
+        }
         Some(Self {
             start,
             len,
@@ -142,7 +144,8 @@ pub(crate) fn replace(commit: &mut Commit, strand: StrandId, old: &[Extent], new
     for extent in old {
         let mut kept_from = extent.start;
         let mut kept = Vec::new();
-        for cover in new.iter().filter(|new| new.start < extent.end() && new.end() > extent.start) {
+        let first = new.partition_point(|new| new.end() <= extent.start);
+        for cover in new[first..].iter().take_while(|new| new.start < extent.end()) {
             if cover.start > kept_from {
                 kept.push(extent.cut(kept_from, cover.start));
             }

@@ -33,7 +33,7 @@ pub(crate) struct Overlay {
     newest: BTreeMap<(Table, Bytes), Version>,
     /// Changes in commit order, for the applier.
     waiting: VecDeque<(Position, RowChange)>,
-    /// Keys and values in `waiting`.
+    /// Memory of `waiting` and `newest`, roughly.
     bytes: usize,
 }
 
@@ -110,15 +110,18 @@ impl Overlay {
         }
     }
 
-    /// Memory that the waiting rows take, keys and values only.
+    /// Memory that the waiting rows take, roughly.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
 }
 
 fn weight(change: &RowChange) -> usize {
-    change.key.len() + change.value.as_ref().map_or(0, Bytes::len)
+    CHANGE_BYTES + change.key.len() + change.value.as_ref().map_or(0, Bytes::len)
 }
+
+/// What a change takes besides its key and value: an entry of the queue and one of the tree.
+const CHANGE_BYTES: usize = 256;
 
 fn take<'a>(
     walk: impl Iterator<Item = (&'a (Table, Bytes), &'a Version)>,

@@ -3,6 +3,7 @@
 //! A round takes everything that commits before a place T wrote (T: the end of the sealed segments),
 //! in order of strand and offset, a block at a time:
 //!
+//! 0. check the journal up to T against its checksums;
 //! 1. put the block, durable when it returns;
 //! 2. commit the extents: under the strands' extent locks and the state's lock it is looked again which
 //!    of the block's bytes are still current, and only those get extents;
@@ -13,7 +14,7 @@
 //! holds as well; recovery reads both rightly. What was overwritten or cut while a block was written
 //! is newer than T and wins, because a packed operation takes out of the index only what is older.
 
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -24,7 +25,7 @@ use crate::commit::{Commit, DOMAIN, Op};
 use crate::error::{CommitError, ReadError};
 use crate::extents::{self, Extent};
 use crate::pieces::Placed;
-use crate::shared::{REMOVED, Shared, State, lock, removed_key};
+use crate::shared::{PackTrouble, REMOVED, Shared, State, lock, removed_key};
 use crate::ticket::sync_error;
 use crate::types::{Order, Position, StrandId};
 
@@ -43,6 +44,26 @@ pub(crate) enum PackError {
     /// The commit of the extents failed.
     #[error(transparent)]
     Commit(#[from] CommitError),
+    /// The server stops; the next start goes on.
+    #[error("the server is stopping")]
+    Stopping,
+}
+
+impl PackError {
+    /// What someone is told who waits for room in the journal.
+    pub(crate) fn answer(&self) -> CommitError {
+        match self {
+            Self::NoSpace(_) => CommitError::NoSpace,
+            Self::Commit(CommitError::NoSpace) => CommitError::NoSpace,
+            Self::Commit(_) | Self::Store(_) | Self::Read(_) | Self::Stopping => {
+                CommitError::Failed(format!("packing the journal: {self}"))
+            }
+        }
+    }
+
+    fn trouble(self) -> PackTrouble {
+        PackTrouble { answer: self.answer(), why: self.to_string() }
+    }
 }
 
 /// Bytes of one strand without a gap, on their way into a block.
@@ -60,17 +81,22 @@ impl Shared {
     pub(crate) fn run_packer(&self) {
         while !self.stopping.load(Ordering::Acquire) {
             self.pack_hinted.store(false, Ordering::Release);
-            let result = self.clean_removed().and_then(|()| match self.is_due() {
-                true => self.pack_round(),
-                false => Ok(()),
-            });
-            let failed = result.is_err();
-            if let Err(error) = &result {
+            // One does not wait for the other: a strand that cannot be cleaned fills no journal.
+            let cleaned = self.clean_removed();
+            let packed = if self.is_due() { self.pack_round() } else { Ok(()) };
+            let failed = cleaned.is_err() || packed.is_err();
+            for error in [&cleaned, &packed].into_iter().filter_map(|result| result.as_ref().err())
+            {
                 tracing::warn!(%error, "packing stopped; trying again");
             }
-            lock(&self.pack_stats).last_error = result.err().map(|error| error.to_string());
+            lock(&self.pack_stats).last_error = packed.err().map(PackError::trouble);
             self.progress.notify_waiters();
-            self.wait_for_work(if failed { RETRY } else { self.next_look() });
+            if failed {
+                // However many ask: a full disk must not be tried again for each refused write.
+                self.pause(RETRY);
+            } else {
+                self.wait_for_work(self.next_look());
+            }
         }
     }
 
@@ -85,7 +111,11 @@ impl Shared {
     /// Packs everything that is in the journal now, whatever the triggers say, and trims.
     pub(crate) fn pack_round(&self) -> Result<(), PackError> {
         let _one_at_a_time = lock(&self.packing);
-        self.log.roll().map_err(|error| PackError::Commit(sync_error(error)))?;
+        // Without room for a new segment, those that are sealed already may still be let go.
+        let rolled = self.log.roll().map_err(|error| PackError::Commit(sync_error(error)));
+        if !matches!(rolled, Ok(()) | Err(PackError::Commit(CommitError::NoSpace))) {
+            return rolled;
+        }
         let sealed: Vec<_> =
             self.log.oldest_segments().into_iter().filter(|info| info.sealed).collect();
         let steps = if self.is_disk_low() { 1 } else { sealed.len() };
@@ -97,25 +127,42 @@ impl Shared {
         let mut state = self.write_state();
         let now = self.host.clock.monotonic();
         state.unpacked_since = (state.pieces.count() > 0).then_some(now);
-        Ok(())
+        rolled
     }
 
     fn pack_before(&self, before: Position) -> Result<(), PackError> {
+        self.verify_before(before)?;
         let mut pieces = self.read_state().pieces.written_before(before).into_iter().peekable();
         while pieces.peek().is_some() {
+            if self.stopping.load(Ordering::Acquire) {
+                return Err(PackError::Stopping);
+            }
             let runs = self.fill_block(&mut pieces)?;
             self.settle_block(runs, before)?;
             self.progress.notify_waiters();
         }
         let done = Position::of(self.log.positions().appended);
-        self.log
-            .ticket(done.offset())
-            .wait()
-            .map_err(|error| PackError::Commit(sync_error(error)))?;
+        self.wait_durable(done)?;
         self.settle_view(done).map_err(|error| PackError::Store(error.to_string()))?;
         self.log.trim(before.offset()).map_err(|error| PackError::Store(error.to_string()))?;
         self.progress.notify_waiters();
         Ok(())
+    }
+
+    /// Checks the journal's checksums up to `before`. Pieces are read without them, and a damaged one must
+    /// not get a block's checksum and then lose the journal's.
+    fn verify_before(&self, before: Position) -> Result<(), PackError> {
+        let start = self.log.positions().start;
+        let checked = self.log.scan(start, &mut |record| match record.offset < before.offset() {
+            true => ControlFlow::Continue(()),
+            false => ControlFlow::Break(()),
+        });
+        checked.map_err(|error| PackError::Store(error.to_string()))
+    }
+
+    fn wait_durable(&self, position: Position) -> Result<(), PackError> {
+        let waited = self.log.ticket(position.offset()).wait();
+        waited.map_err(|error| PackError::Commit(sync_error(error)))
     }
 
     /// Takes pieces for one block and reads them, joining those that follow each other.
@@ -203,9 +250,12 @@ impl Shared {
         before: Position,
     ) -> Result<(), PackError> {
         let _extents = self.lock_extents(packed.iter().map(|(strand, _)| *strand));
-        // A strand at a time: an old extent can lie below several new ones.
+        // Neighbours together: an old extent can lie below several new ones, but not below two that are
+        // a block apart. What lies in wide gaps is not read.
         let strands: Vec<_> = packed
-            .chunk_by(|(one, _), (other, _)| one == other)
+            .chunk_by(|(one, first), (other, next)| {
+                one == other && next.start - first.end() < u64::from(BLOCK_BYTES_MAX)
+            })
             .map(|new| {
                 let (strand, first) = &new[0];
                 let end = new.last().map_or_else(|| first.end(), |(_, last)| last.end());
@@ -226,7 +276,7 @@ impl Shared {
             }
         }
         let head = commit.encode_head(crate::Strands::COMMIT_BYTES_MAX)?;
-        self.append_locked(&mut state, commit, &head)?;
+        self.append_locked(&mut state, &mut commit, &head)?;
         drop(state);
         Ok(self.write_out()?)
     }
@@ -257,10 +307,18 @@ impl Shared {
             if old.is_empty() {
                 commit.delete(REMOVED, removed_key(strand));
             }
-            self.append(commit)?;
+            let done = self.append(commit)?;
             self.write_out()?;
             if old.is_empty() {
                 return Ok(());
+            }
+            if self.stopping.load(Ordering::Acquire) {
+                return Err(PackError::Stopping);
+            }
+            // Nobody admits these commits, so they see to it themselves that they do not pile up.
+            if self.read_state().overlay.bytes() > self.options.overlay_bytes_max / 2 {
+                self.wait_durable(done)?;
+                self.apply(done).map_err(|error| PackError::Store(error.to_string()))?;
             }
         }
     }

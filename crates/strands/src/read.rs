@@ -73,14 +73,7 @@ impl Shared {
         let end = start
             .checked_add(len.into())
             .ok_or_else(|| unresolvable(start, "a range beyond the largest offset".to_owned()))?;
-        let mut parts = Vec::new();
-        let mut at = start;
-        for pinned in self.pinned(strand, start, end)? {
-            self.plan_blocks(&mut parts, strand, at, pinned.start)?;
-            parts.push(Part::Journal(pinned.slice));
-            at = pinned.end;
-        }
-        self.plan_blocks(&mut parts, strand, at, end)?;
+        let parts = self.parts(strand, start, end)?;
         if self.read_state().removed.contains_key(&strand) {
             return Err(unresolvable(start, "the strand was removed".to_owned()));
         }
@@ -91,6 +84,35 @@ impl Shared {
             }
             _ => Ok(plan),
         }
+    }
+
+    /// Where `start..end` lies, as of one moment.
+    ///
+    /// Extents are rows that are read one after the other, so a pack or a truncate between two of them
+    /// would show a state that never was: then all is read again, and in the end under the lock that
+    /// keeps it as it is.
+    fn parts(&self, strand: StrandId, start: u64, end: u64) -> Result<Vec<Part>, ReadError> {
+        for _ in 0..UNLOCKED_TRIES {
+            let before = self.read_state().extent_changes;
+            let parts = self.parts_once(strand, start, end);
+            if self.read_state().extent_changes == before {
+                return parts;
+            }
+        }
+        let _extents = self.lock_extents(std::iter::once(strand));
+        self.parts_once(strand, start, end)
+    }
+
+    fn parts_once(&self, strand: StrandId, start: u64, end: u64) -> Result<Vec<Part>, ReadError> {
+        let mut parts = Vec::new();
+        let mut at = start;
+        for pinned in self.pinned(strand, start, end)? {
+            self.plan_blocks(&mut parts, strand, at, pinned.start)?;
+            parts.push(Part::Journal(pinned.slice));
+            at = pinned.end;
+        }
+        self.plan_blocks(&mut parts, strand, at, end)?;
+        Ok(parts)
     }
 
     /// The journal's part of a read.
@@ -120,6 +142,10 @@ impl Shared {
         if start < end {
             for extent in extents::overlapping(self, strand, start, end)? {
                 let extent = extent.cut(start, end);
+                if extent.start < at {
+                    let why = "two extents claim it".to_owned();
+                    return Err(ReadError::Unresolvable { strand, offset: extent.start, why });
+                }
                 push_hole(parts, at, extent.start);
                 parts.push(Part::Block {
                     name: extent.block,
@@ -295,3 +321,6 @@ fn precedes(order: Order, one: &[u8], other: &[u8]) -> bool {
         Order::Descending => one.cmp(other) == Ordering::Greater,
     }
 }
+
+/// How often a read is planned without a lock before it takes one.
+const UNLOCKED_TRIES: u32 = 8;

@@ -52,6 +52,10 @@ pub(crate) fn open(
     options: Options,
 ) -> Result<Shared, OpenError> {
     let (log, found) = Log::open(&host, dir, options.log.clone())?;
+    // The directory may exist without being durable, if an earlier process ended before it synced the
+    // name: nothing in it would be durable either.
+    let named = host.disk.sync_dir(parent(dir));
+    named.map_err(|error| OpenError::Io { what: "syncing the journal's name", error })?;
     let positions = log.positions();
     let applied = Position::new(meta.applied().0);
     let (start, end) = (Position::of(positions.start), Position::of(positions.appended));
@@ -103,6 +107,13 @@ fn announce(shared: &Shared) -> Result<(), OpenError> {
     let removed = removed_strands(shared)?;
     shared.write_state().removed.extend(removed.into_iter().map(|strand| (strand, now)));
     Ok(())
+}
+
+fn parent(dir: &Path) -> &Path {
+    match dir.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
 }
 
 struct Replay<'a> {

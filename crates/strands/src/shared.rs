@@ -57,6 +57,8 @@ pub(crate) struct Shared {
     pub(crate) durable: watch::Sender<Option<Position>>,
     /// Serialises applying, so that batches reach the meta store in order.
     pub(crate) applying: Mutex<()>,
+    /// Why the meta store took no rows at the applier's last try.
+    pub(crate) view_error: Mutex<Option<String>>,
     pub(crate) stopping: AtomicBool,
     pub(crate) disk_room: Mutex<DiskRoom>,
 }
@@ -70,6 +72,9 @@ pub(crate) struct State {
     pub(crate) removed: HashMap<StrandId, Monotonic>,
     /// When the oldest bytes that are not packed were written, as far as packing by age cares.
     pub(crate) unpacked_since: Option<Monotonic>,
+    /// Counts commits that changed extents: a reader that sees the same number before and after has
+    /// seen extents of one moment.
+    pub(crate) extent_changes: u64,
 }
 
 /// Strand numbers that are reserved but not handed out.
@@ -84,7 +89,15 @@ pub(crate) struct Mint {
 pub(crate) struct PackStats {
     pub(crate) blocks: u64,
     pub(crate) bytes: u64,
-    pub(crate) last_error: Option<String>,
+    pub(crate) last_error: Option<PackTrouble>,
+}
+
+/// Why the last round of packing failed.
+#[derive(Clone, Debug)]
+pub(crate) struct PackTrouble {
+    /// What a writer is told who waits for the journal to shrink.
+    pub(crate) answer: CommitError,
+    pub(crate) why: String,
 }
 
 /// The last look at the disk, so that not every write asks.
@@ -133,6 +146,7 @@ impl Shared {
             progress: Notify::new(),
             durable: watch::Sender::new(Some(durable)),
             applying: Mutex::new(()),
+            view_error: Mutex::default(),
             stopping: AtomicBool::new(false),
             disk_room: Mutex::default(),
         }
@@ -147,17 +161,23 @@ impl Shared {
     }
 
     /// Appends to the journal's memory and applies to the state, in one order.
-    pub(crate) fn append(&self, commit: Commit) -> Result<Position, CommitError> {
+    pub(crate) fn append(&self, mut commit: Commit) -> Result<Position, CommitError> {
         let head = commit.encode_head(crate::Strands::COMMIT_BYTES_MAX)?;
-        let mut state = self.write_state();
-        self.append_locked(&mut state, commit, &head)
+        let first = self.append_locked(&mut self.write_state(), &mut commit, &head);
+        if first != Err(CommitError::NoSpace) {
+            return first;
+        }
+        // The journal found the disk full earlier; there may be room by now.
+        self.write_out()?;
+        self.append_locked(&mut self.write_state(), &mut commit, &head)
     }
 
-    /// The same under a lock that the caller holds.
+    /// The same under a lock that the caller holds, once. Takes the operations out of `commit` when
+    /// the journal took them.
     pub(crate) fn append_locked(
         &self,
         state: &mut State,
-        commit: Commit,
+        commit: &mut Commit,
         head: &[u8],
     ) -> Result<Position, CommitError> {
         let mut parts = Vec::with_capacity(1 + commit.ops().len());
@@ -165,7 +185,8 @@ impl Shared {
         parts.extend(commit.writes().map(|bytes| &bytes[..]));
         let appended = self.log.append_parts(&parts).map_err(append_error)?;
         let now = self.host.clock.monotonic();
-        state.apply(commit, Position::of(appended.first), appended.at.plus(head.len() as u64), now);
+        let payload = appended.at.plus(head.len() as u64);
+        state.apply(std::mem::take(commit), Position::of(appended.first), payload, now);
         Ok(Position::of(appended.next))
     }
 
@@ -186,6 +207,10 @@ impl Shared {
                 Op::Put { .. } | Op::Delete { .. } | Op::Write { .. } | Op::Packed { .. } => {}
             }
         }
+        // Once per strand, to its shortest: what one truncate cut off, a longer one after it does not
+        // bring back.
+        truncated.sort_unstable();
+        truncated.dedup_by_key(|(strand, _)| *strand);
         let guards = self.lock_extents(truncated.iter().map(|(strand, _)| *strand));
         for (strand, len) in truncated {
             let old = extents::overlapping(self, strand, len, u64::MAX).map_err(row_error)?;
@@ -242,6 +267,7 @@ impl State {
     /// Applies a commit that the journal has taken. `payload`: where its first payload byte lies.
     fn apply(&mut self, commit: Commit, at: Position, payload: Location, now: Monotonic) {
         let mut payload = payload;
+        self.extent_changes += u64::from(commit.changes_extents());
         for op in commit.into_ops() {
             match op {
                 Op::Put { table, key, value } => {

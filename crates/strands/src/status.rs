@@ -63,7 +63,7 @@ impl Shared {
             block_bytes: usage.bytes,
             packed_blocks: packed.blocks,
             packed_bytes: packed.bytes,
-            pack_error: packed.last_error,
+            pack_error: packed.last_error.map(|trouble| trouble.why),
             failed_syncs: log.failed_syncs,
             opening: self.opening,
             recovery: self.recovery.clone(),

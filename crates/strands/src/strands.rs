@@ -216,7 +216,7 @@ impl Strands {
 
     /// Packs everything that the journal holds now, and trims it. Blocks until done.
     pub fn pack_now(&self) -> Result<(), CommitError> {
-        self.shared.pack_round().map_err(|error| CommitError::Failed(error.to_string()))
+        self.shared.pack_round().map_err(|error| error.answer())
     }
 
     async fn fetch(&self, plan: ReadPlan) -> Result<Bytes, ReadError> {

@@ -18,6 +18,10 @@ use proptest::prelude::*;
 
 use crate::{Commit, CommitError, Options, Order, Position, ReadError, StrandId, Strands, Table};
 
+mod failed_sync;
+mod forgotten_sync;
+mod full_disk;
+mod one_moment;
 mod power_cut;
 
 const ROWS: Table = Table(40);
@@ -379,4 +383,59 @@ fn the_view_holds_only_what_is_durable() {
             ticket.wait_durable().unwrap();
         }
     }
+}
+
+#[test]
+fn damaged_bytes_of_the_journal_are_not_packed_and_the_journal_stays() {
+    let machine = host::sim::Machine::new(1);
+    let meta = Arc::new(power_cut::Synced::default());
+    let strands = power_cut::open(&machine, &meta).unwrap();
+    let strand = strands.mint().unwrap();
+    let mut commit = Commit::new();
+    commit.write(strand, 0, Bytes::from(vec![7; 1000]));
+    strands.commit(commit).unwrap().wait_durable().unwrap();
+    let segment = Path::new("/journal/00000000000000000001.seg");
+    machine.flip_bit(segment, 700 * 8).unwrap();
+    let error = strands.pack_now().unwrap_err().to_string();
+    assert!(error.contains("00000000000000000001.seg"), "{error}");
+    assert_eq!(strands.positions().start, Position::START);
+    machine.flip_bit(segment, 700 * 8).unwrap();
+    strands.pack_now().unwrap();
+    assert_eq!(strands.read_blocking(strand, 0, 1000).unwrap(), vec![7; 1000]);
+}
+
+#[test]
+fn what_one_truncate_cut_off_a_longer_one_in_the_same_commit_does_not_bring_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let strands = Bed::real(dir.path()).open();
+    let strand = strands.mint().unwrap();
+    let mut commit = Commit::new();
+    commit.write(strand, 0, Bytes::from(vec![7; 200]));
+    drop(strands.commit(commit).unwrap());
+    strands.pack_now().unwrap();
+    let mut commit = Commit::new();
+    commit.truncate(strand, 50).truncate(strand, 100);
+    drop(strands.commit(commit).unwrap());
+    let want = [[7; 50].as_slice(), &[0; 150]].concat();
+    assert_eq!(strands.read_blocking(strand, 0, 200).unwrap(), want);
+    assert_eq!(strands.end(strand), Ok(50));
+}
+
+#[test]
+fn the_journal_survives_a_power_cut_although_its_maker_was_killed_before_it_synced_its_name() {
+    let machine = host::sim::Machine::new(1);
+    // Operation 1 makes the journal's directory, operation 2 syncs its name.
+    machine.ignore_at(2);
+    let host = machine.host();
+    host.disk.create_dir_all(Path::new("/journal")).unwrap();
+    machine.kill();
+    let meta = Arc::new(power_cut::Synced::default());
+    let strands = power_cut::open(&machine, &meta).unwrap();
+    let mut commit = Commit::new();
+    commit.put(ROWS, &b"k"[..], &b"v"[..]);
+    strands.commit(commit).unwrap().wait_durable().unwrap();
+    drop(strands);
+    machine.crash(&mut host::sim::Lost);
+    let strands = power_cut::open(&machine, &meta.after_power_cut()).unwrap();
+    assert_eq!(strands.row(ROWS, b"k").unwrap().as_deref(), Some(&b"v"[..]));
 }
