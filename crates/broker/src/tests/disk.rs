@@ -15,6 +15,10 @@ use crate::{Durability, ProduceError};
 
 /// The view is made anew from the journal at each open, which therefore must not be trimmed.
 fn open(machine: &Machine) -> (Strands, Broker) {
+    open_with(machine, small())
+}
+
+fn open_with(machine: &Machine, broker: Options) -> (Strands, Broker) {
     let host = machine.host();
     let blocks: Arc<dyn BlockStore> =
         Arc::new(Directory::open(&host, Path::new("/blocks")).unwrap());
@@ -22,7 +26,7 @@ fn open(machine: &Machine) -> (Strands, Broker) {
     let options = strands::Options { log, reserve_bytes: Some(0), ..strands::Options::default() };
     let meta = Arc::new(meta_store::Memory::new());
     let strands = Strands::open(host, Path::new("/journal"), meta, blocks, options).unwrap();
-    let broker = Broker::open(strands.clone(), small()).unwrap();
+    let broker = Broker::open(strands.clone(), broker).unwrap();
     (strands, broker)
 }
 
@@ -74,14 +78,27 @@ async fn a_written_topic_shows_what_is_written() {
 
 #[tokio::test]
 async fn a_full_disk_refuses_loses_nothing_and_takes_more_when_there_is_room() {
+    for durability in [Durability::Synced, Durability::Written] {
+        // Some that fit into the segments of the journal, and some that need one of their own; and a disk
+        // that ends at different places of theirs.
+        for (length, pages) in
+            [(400, 100), (100_000, 90), (100_000, 100), (100_000, 110), (100_000, 120)]
+        {
+            check_full_disk(durability, length, pages).await;
+        }
+    }
+}
+
+async fn check_full_disk(durability: Durability, length: usize, pages: u64) {
     let machine = Machine::new(1);
-    let (strands, broker) = open(&machine);
-    let topic = create(&broker, "t", 1).await;
-    machine.fill_up(400 << 10);
+    let (strands, broker) = open_with(&machine, Options::default());
+    let topic = broker.create_topic(name("t"), 1, TopicConfig { durability }).await.unwrap();
+    machine.fill_up(pages << 12);
     let mut tried = 0;
     let mut acked = Vec::new();
     let refused = loop {
-        let stored = broker.append(&topic, 0, numbered(tried));
+        let value = "0".repeat(length) + &tried.to_string();
+        let stored = broker.append(&topic, 0, batch_of(Compression::None, &[record(1, value)]));
         tried += 1;
         match stored {
             Ok(pending) => match pending.acked().await {
@@ -93,13 +110,15 @@ async fn a_full_disk_refuses_loses_nothing_and_takes_more_when_there_is_room() {
     };
     assert_eq!(refused, ProduceError::NoSpace);
     machine.fill_up(u64::MAX);
-    produce(&broker, &topic, 0, numbered(tried)).await;
+    // Shorter than the refused one: what that one left behind must not follow it.
+    let short = batch_of(Compression::None, &[record(1, tried.to_string())]);
+    produce(&broker, &topic, 0, short).await;
     acked.push(tried);
 
     let before = numbers(&read_on(&broker, &topic, 0, 0, 10_000).await);
     drop((strands, broker));
     machine.kill();
-    let (_strands, broker) = open(&machine);
+    let (_strands, broker) = open_with(&machine, Options::default());
     let topic = broker.topic(&name("t")).unwrap();
     let after = numbers(&read_on(&broker, &topic, 0, 0, 10_000).await);
     assert_eq!(after, before);
@@ -175,6 +194,40 @@ async fn run(seed: u64, steps: Vec<Step>, cut: u64) {
     assert_eq!(usize::try_from(next).unwrap(), left.len());
 }
 
+/// One operation of the disk fails, and work goes on as far as it can.
+async fn fail_once(seed: u64, lengths: Vec<usize>, after: u64) {
+    let machine = Machine::new(seed);
+    let (strands, broker) = open(&machine);
+    let config = TopicConfig { durability: Durability::Written };
+    let topic = broker.create_topic(name("t"), 1, config).await.unwrap();
+    let failing = machine.counts().operations + after;
+    machine.fail_at(failing);
+    let mut taken = Vec::new();
+    for (number, length) in lengths.iter().enumerate() {
+        let value = format!("{number:0length$}");
+        if broker.append(&topic, 0, batch_of(Compression::None, &[record(1, value)])).is_ok() {
+            taken.push(number);
+        }
+    }
+    let visible = numbers(&read_on(&broker, &topic, 0, 0, 10_000).await);
+    drop((strands, broker));
+    machine.kill();
+    while machine.counts().operations < failing {
+        // It did not come to it: a restart that fails is not what is tested here.
+        let _ = machine.host().disk.sync_dir(Path::new("/"));
+    }
+
+    let (_strands, broker) = open(&machine);
+    let topic = broker.topic(&name("t")).unwrap();
+    let left = numbers(&read_on(&broker, &topic, 0, 0, 10_000).await);
+    assert!(left.starts_with(&visible), "{visible:?} was visible, {left:?} is left");
+    assert!(left.is_sorted_by(|a, b| a < b), "{left:?}");
+    assert!(
+        taken.iter().all(|number| left.contains(number)),
+        "{taken:?} was taken, {left:?} is left"
+    );
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
@@ -186,5 +239,15 @@ proptest! {
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(run(seed, steps, cut));
+    }
+
+    #[test]
+    fn an_operation_that_fails_leaves_no_gap(
+        seed in any::<u64>(),
+        lengths in vec(1..4000_usize, 1..60),
+        after in 1..60_u64,
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(fail_once(seed, lengths, after));
     }
 }
