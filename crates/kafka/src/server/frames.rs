@@ -142,6 +142,13 @@ impl FrameReader {
         Duration::from_secs(u64::from(size / BYTES_PER_SECOND_MIN))
     }
 
+    fn check(size: usize, limit: u32) -> Result<(), ReadEnd> {
+        if size <= limit as usize {
+            return Ok(());
+        }
+        Err(ReadEnd::TooLong { size: i32::try_from(size).unwrap_or(i32::MAX), limit })
+    }
+
     /// Takes a complete frame off the buffer; refuses one whose size is not allowed as soon as
     /// its first bytes are there.
     fn take(&mut self, limits: &Limits) -> Result<Option<Bytes>, ReadEnd> {
@@ -151,16 +158,14 @@ impl FrameReader {
             Some(Ok(size)) => size,
         };
         let Some(head) = self.buffer[SIZE_BYTES..].first_chunk::<REQUEST_HEAD_BYTES>() else {
-            return Ok(None);
+            // Which limit holds is not known yet, but no API may have more than this.
+            return Self::check(size, limits.frame_bytes_max).map(|()| None);
         };
         let limit = match ApiKey::from_number(RequestHead::parse(*head).api_key) {
             Some(ApiKey::Produce) => limits.frame_bytes_max,
             Some(_) | None => limits.control_frame_bytes_max,
         };
-        if size > limit as usize {
-            let size = i32::try_from(size).unwrap_or(i32::MAX);
-            return Err(ReadEnd::TooLong { size, limit });
-        }
+        Self::check(size, limit)?;
         if self.buffer.len() < SIZE_BYTES + size {
             return Ok(None);
         }
