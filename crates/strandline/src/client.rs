@@ -137,7 +137,8 @@ impl Client {
         }
     }
 
-    fn unreachable(&self, error: &io::Error) -> Failure {
+    /// A failure to connect, told by what to do about it.
+    pub(crate) fn unreachable(&self, error: &io::Error) -> Failure {
         match (self, error.kind()) {
             (
                 Self::Control(data),

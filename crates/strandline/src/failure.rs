@@ -15,6 +15,8 @@ pub(crate) enum Failure {
     Usage(String),
     /// It was called well and could not be done: exit code 1.
     Refused(String),
+    /// Another process of ours has told it already: exit code 1.
+    AlreadyTold,
     /// Whoever read our output went away (`strandline consume t | head`): nothing to say, nothing wrong.
     ReaderGone,
 }
@@ -45,7 +47,7 @@ impl Failure {
     pub(crate) fn exit_code(&self) -> ExitCode {
         match self {
             Self::Usage(_) => ExitCode::from(2),
-            Self::Refused(_) => ExitCode::FAILURE,
+            Self::Refused(_) | Self::AlreadyTold => ExitCode::FAILURE,
             Self::ReaderGone => ExitCode::SUCCESS,
         }
     }
@@ -55,6 +57,7 @@ impl Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Usage(sentence) | Self::Refused(sentence) => f.write_str(sentence),
+            Self::AlreadyTold => f.write_str("it was told already"),
             Self::ReaderGone => f.write_str("the reader of the output went away"),
         }
     }

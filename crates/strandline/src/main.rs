@@ -31,7 +31,7 @@ fn main() -> ExitCode {
     match run(Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            if failure != Failure::ReaderGone {
+            if !matches!(failure, Failure::ReaderGone | Failure::AlreadyTold) {
                 // Standard error may be closed; then there is nobody to tell.
                 let _nobody = writeln!(std::io::stderr(), "error: {failure}");
             }

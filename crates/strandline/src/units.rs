@@ -32,9 +32,10 @@ pub(crate) fn parse_age(text: &str) -> Option<Duration> {
     humantime::parse_duration(text).ok()
 }
 
-/// Reads a moment: `2026-01-31T12:00:00Z`, or `2026-01-31 12:00:00`, in UTC.
+/// Reads a moment in UTC: `2026-01-31T12:00:00Z`, `2026-01-31 12:00:00`, or `2026-01-31` for its beginning.
 pub(crate) fn parse_moment(text: &str) -> Option<WallTime> {
-    let time = humantime::parse_rfc3339_weak(text).ok()?;
+    let midnight = || humantime::parse_rfc3339_weak(&format!("{text} 00:00:00"));
+    let time = humantime::parse_rfc3339_weak(text).or_else(|_| midnight()).ok()?;
     let since = time.duration_since(UNIX_EPOCH).ok()?;
     Some(WallTime::from_nanos(i64::try_from(since.as_nanos()).ok()?))
 }
@@ -104,6 +105,7 @@ mod tests {
     fn moments_are_read_and_shown_in_utc() {
         let moment = parse_moment("2026-01-31 12:00:00").unwrap();
         assert_eq!(show_millis(moment.millis()), "2026-01-31T12:00:00.000Z");
+        assert_eq!(parse_moment("2026-01-31").unwrap().millis() + 12 * 3_600_000, moment.millis());
         assert_eq!(show_millis(-1), "-1");
         assert_eq!(show_millis(i64::MAX), i64::MAX.to_string());
     }

@@ -4,7 +4,6 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
@@ -15,27 +14,27 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 /// How long anything may take before a test fails. Generous: the machine may be busy.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The binary under test.
-pub const BINARY: &str = env!("CARGO_BIN_EXE_strandline");
+pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_strandline");
 
 /// A server that runs; killed when dropped.
 #[derive(Debug)]
-pub struct Server {
+pub(crate) struct Server {
     child: Child,
     log: Log,
     data: PathBuf,
     /// The lines before `ready`.
-    pub doors: Vec<String>,
+    pub(crate) doors: Vec<String>,
 }
 
 /// The end of a process and what it said.
 #[derive(Debug)]
-pub struct Ended {
-    pub status: ExitStatus,
-    pub stdout: String,
-    pub stderr: String,
+pub(crate) struct Ended {
+    pub(crate) status: ExitStatus,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
 }
 
 /// Standard error of a process, gathered as it comes.
@@ -44,13 +43,13 @@ struct Log(Option<thread::JoinHandle<String>>);
 
 impl Server {
     /// Starts a server with free ports on `data` and waits until it is ready.
-    pub fn start(data: &Path) -> Self {
+    pub(crate) fn start(data: &Path) -> Self {
         Self::start_with(data, &[])
     }
 
     /// The same with more flags.
     #[track_caller]
-    pub fn start_with(data: &Path, flags: &[&str]) -> Self {
+    pub(crate) fn start_with(data: &Path, flags: &[&str]) -> Self {
         let mut child = serve_command(data, flags).spawn().unwrap();
         let log = Log::of(&mut child);
         let lines = lines_of(child.stdout.take().unwrap());
@@ -70,30 +69,33 @@ impl Server {
 
     /// The address that the server printed for a door.
     #[track_caller]
-    pub fn door(&self, name: &str) -> &str {
-        let line = self.doors.iter().find_map(|line| line.strip_prefix(name).filter(|rest| rest.starts_with(' ')));
+    pub(crate) fn door(&self, name: &str) -> &str {
+        let line = self
+            .doors
+            .iter()
+            .find_map(|line| line.strip_prefix(name).filter(|rest| rest.starts_with(' ')));
         line.unwrap_or_else(|| panic!("no line for {name} in {:?}", self.doors)).trim()
     }
 
     /// Where its data is.
-    pub fn data(&self) -> &Path {
+    pub(crate) fn data(&self) -> &Path {
         &self.data
     }
 
     /// Its process.
-    pub fn pid(&self) -> Pid {
+    pub(crate) fn pid(&self) -> Pid {
         Pid::from_child(&self.child)
     }
 
     /// Ends the process as a crash would.
-    pub fn kill9(mut self) -> String {
+    pub(crate) fn kill9(mut self) -> String {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
         self.log.text()
     }
 
     /// Asks it to stop, and returns what it said when it has.
-    pub fn stop(mut self) -> Ended {
+    pub(crate) fn stop(mut self) -> Ended {
         kill_process(self.pid(), Signal::TERM).unwrap();
         let status = wait(&mut self.child);
         Ended { status, stdout: String::new(), stderr: self.log.text() }
@@ -101,7 +103,7 @@ impl Server {
 
     /// Runs a command against this server, which must succeed, and returns its output.
     #[track_caller]
-    pub fn ok(&self, args: &[&str]) -> String {
+    pub(crate) fn ok(&self, args: &[&str]) -> String {
         let ended = self.run(args);
         assert!(ended.status.success(), "{args:?} failed: {}", ended.stderr);
         ended.stdout
@@ -109,33 +111,43 @@ impl Server {
 
     /// Runs a command against this server, which must fail, and returns what it said.
     #[track_caller]
-    pub fn refused(&self, args: &[&str]) -> String {
+    pub(crate) fn refused(&self, args: &[&str]) -> String {
         let ended = self.run(args);
-        assert_eq!(ended.status.code(), Some(1), "{args:?} must be refused; it said {} {}", ended.stdout, ended.stderr);
+        assert_eq!(
+            ended.status.code(),
+            Some(1),
+            "{args:?} must be refused; it said {} {}",
+            ended.stdout,
+            ended.stderr
+        );
         ended.stderr
     }
 
     /// Runs a command against this server.
     #[track_caller]
-    pub fn run(&self, args: &[&str]) -> Ended {
+    pub(crate) fn run(&self, args: &[&str]) -> Ended {
         self.run_with_input(args, b"")
     }
 
     /// The same with bytes on its standard input.
     #[track_caller]
-    pub fn run_with_input(&self, args: &[&str], input: &[u8]) -> Ended {
+    pub(crate) fn run_with_input(&self, args: &[&str], input: &[u8]) -> Ended {
         run(strandline().env("STRANDLINE_DATA", &self.data).args(args), input)
     }
 
     /// The status as JSON.
     #[track_caller]
-    pub fn status(&self) -> serde_json::Value {
+    pub(crate) fn status(&self) -> serde_json::Value {
         serde_json::from_str(&self.ok(&["status", "--json"])).unwrap()
     }
 
     /// Polls the status until `is_so`.
     #[track_caller]
-    pub fn wait_for_status(&self, what: &str, is_so: impl Fn(&serde_json::Value) -> bool) -> serde_json::Value {
+    pub(crate) fn wait_for_status(
+        &self,
+        what: &str,
+        is_so: impl Fn(&serde_json::Value) -> bool,
+    ) -> serde_json::Value {
         let mut last = serde_json::Value::Null;
         wait_until(what, || {
             last = self.status();
@@ -145,28 +157,35 @@ impl Server {
     }
 
     /// Sends one HTTP request as it is to the HTTP door and returns the whole answer.
-    pub fn http(&self, request: &str) -> String {
-        let mut stream = TcpStream::connect(self.door("http")).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream.write_all(request.as_bytes()).unwrap();
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).unwrap();
-        String::from_utf8(answer).unwrap()
+    #[track_caller]
+    pub(crate) fn http(&self, request: &str) -> String {
+        self.try_http(request).unwrap()
+    }
+
+    /// The same where the door may close before it has read everything.
+    pub(crate) fn try_http(&self, request: &str) -> std::io::Result<String> {
+        let mut stream = TcpStream::connect(self.door("http"))?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.write_all(request.as_bytes())?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
     }
 
     /// GETs a path as a browser on this machine would.
-    pub fn http_get(&self, path: &str) -> String {
+    pub(crate) fn http_get(&self, path: &str) -> String {
         self.http(&format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"))
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
+        let status = self.child.try_wait();
         // Already gone after `stop` and `kill9`.
         let _ = self.child.kill();
         let _ = self.child.wait();
         if thread::panicking() {
-            eprintln!("the server said: {}", self.log.text());
+            eprintln!("the server (ended: {status:?}) said: {}", self.log.text());
         }
     }
 }
@@ -188,24 +207,32 @@ impl Log {
 }
 
 /// A command without arguments, and without the caller's settings.
-pub fn strandline() -> Command {
+pub(crate) fn strandline() -> Command {
     let mut command = Command::new(BINARY);
     command.env_remove("STRANDLINE_DATA").env_remove("RUST_LOG");
     command
 }
 
 /// A `serve` command on free ports.
-pub fn serve_command(data: &Path, flags: &[&str]) -> Command {
+pub(crate) fn serve_command(data: &Path, flags: &[&str]) -> Command {
     let mut command = strandline();
-    command.args(["serve", "--kafka", "127.0.0.1:0", "--http", "127.0.0.1:0", "--data"]).arg(data).args(flags);
+    command
+        .args(["serve", "--kafka", "127.0.0.1:0", "--http", "127.0.0.1:0", "--data"])
+        .arg(data)
+        .args(flags);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
 
 /// Runs a command to its end.
 #[track_caller]
-pub fn run(command: &mut Command, input: &[u8]) -> Ended {
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+pub(crate) fn run(command: &mut Command, input: &[u8]) -> Ended {
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     let (mut stdin, input) = (child.stdin.take().unwrap(), input.to_owned());
     // A command may end without reading what it is given.
     let feeder = thread::spawn(move || drop(stdin.write_all(&input)));
@@ -222,7 +249,7 @@ pub fn run(command: &mut Command, input: &[u8]) -> Ended {
 
 /// Waits for the end of a process; kills it and fails when it takes too long.
 #[track_caller]
-pub fn wait(child: &mut Child) -> ExitStatus {
+pub(crate) fn wait(child: &mut Child) -> ExitStatus {
     let begun = Instant::now();
     loop {
         if let Some(status) = child.try_wait().unwrap() {
@@ -238,7 +265,7 @@ pub fn wait(child: &mut Child) -> ExitStatus {
 
 /// Polls until `is_so`.
 #[track_caller]
-pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !is_so() {
         assert!(begun.elapsed() < PATIENCE, "it never came to be that {what}");
@@ -247,14 +274,14 @@ pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
 }
 
 /// A fresh directory, and a name in it that does not exist yet.
-pub fn fresh() -> (TempDir, PathBuf) {
+pub(crate) fn fresh() -> (TempDir, PathBuf) {
     let temp = tempfile::tempdir().unwrap();
     let data = temp.path().join("data");
     (temp, data)
 }
 
 /// Lines as they come.
-pub fn lines_of(from: impl Read + Send + 'static) -> mpsc::Receiver<String> {
+pub(crate) fn lines_of(from: impl Read + Send + 'static) -> mpsc::Receiver<String> {
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || {
         for line in BufReader::new(from).lines() {
@@ -265,9 +292,4 @@ pub fn lines_of(from: impl Read + Send + 'static) -> mpsc::Receiver<String> {
         }
     });
     receiver
-}
-
-/// Whether a process ended by a signal.
-pub fn was_killed(status: ExitStatus) -> bool {
-    status.signal().is_some()
 }

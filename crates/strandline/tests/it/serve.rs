@@ -14,7 +14,11 @@ fn a_server_prints_its_doors_and_stops_when_asked() {
     assert!(server.door("http").starts_with("127.0.0.1:"));
     assert_eq!(data.metadata().unwrap().permissions().mode() & 0o777, 0o700);
     for socket in ["control.sock", "files.sock"] {
-        assert_eq!(data.join(socket).metadata().unwrap().permissions().mode() & 0o777, 0o600, "{socket}");
+        assert_eq!(
+            data.join(socket).metadata().unwrap().permissions().mode() & 0o777,
+            0o600,
+            "{socket}"
+        );
     }
     let ended = server.stop();
     assert_eq!(ended.status.code(), Some(0), "{}", ended.stderr);
@@ -57,9 +61,16 @@ fn a_port_in_use_is_named() {
     let (_temp2, data2) = fresh();
     let server = Server::start(&data);
     let kafka = server.door("kafka");
-    let second = run(strandline().args(["serve", "--http", "off", "--kafka", kafka, "--data"]).arg(&data2), b"");
+    let second = run(
+        strandline().args(["serve", "--http", "off", "--kafka", kafka, "--data"]).arg(&data2),
+        b"",
+    );
     assert_eq!(second.status.code(), Some(1));
-    assert!(second.stderr.contains(&format!("cannot open the kafka door at {kafka}")), "{}", second.stderr);
+    assert!(
+        second.stderr.contains(&format!("cannot open the kafka door at {kafka}")),
+        "{}",
+        second.stderr
+    );
 }
 
 #[test]
@@ -79,7 +90,10 @@ fn doors_can_be_off() {
         }
         doors.push(line);
     }
-    assert!(!doors.iter().any(|line| line.starts_with("kafka") || line.starts_with("http")), "{doors:?}");
+    assert!(
+        !doors.iter().any(|line| line.starts_with("kafka") || line.starts_with("http")),
+        "{doors:?}"
+    );
     kill_process(rustix::process::Pid::from_child(&child), Signal::TERM).unwrap();
     assert_eq!(wait(&mut child).code(), Some(0));
 }
@@ -91,8 +105,11 @@ fn a_door_without_authentication_that_leaves_loopback_is_warned_of() {
     assert_eq!(server.stop().stderr, "");
     let mut command = strandline();
     command.args(["serve", "--kafka", "0.0.0.0:0", "--http", "off", "--data"]).arg(&data);
-    let mut child =
-        command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let mut child = command
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
     let warnings = crate::harness::lines_of(child.stderr.take().unwrap());
     let warning = warnings.recv_timeout(crate::harness::PATIENCE).unwrap();
     child.kill().unwrap();
@@ -108,7 +125,8 @@ fn an_unknown_key_of_the_configuration_is_refused_with_its_line_and_its_neighbou
     std::fs::write(&config, "# doors\nhttp = \"off\"\nkafak = \"off\"\n").unwrap();
     let ended = run(serve_command(&data, &["--config"]).arg(&config), b"");
     assert_eq!(ended.status.code(), Some(1));
-    let expected = format!("error: {}:3: unknown key `kafak`; did you mean `kafka`?\n", config.display());
+    let expected =
+        format!("error: {}:3: unknown key `kafak`; did you mean `kafka`?\n", config.display());
     assert_eq!(ended.stderr, expected);
     assert!(!data.exists(), "nothing is made before the settings are understood");
 }
@@ -155,11 +173,26 @@ fn a_data_directory_with_a_very_long_name_works() {
 
 #[test]
 fn every_command_has_help_with_examples() {
-    for command in ["serve", "mount", "unmount", "volume", "topic", "produce", "consume", "status", "inspect", "completions"] {
+    for command in [
+        "serve",
+        "mount",
+        "unmount",
+        "volume",
+        "topic",
+        "produce",
+        "consume",
+        "status",
+        "inspect",
+        "completions",
+    ] {
         let ended = run(strandline().args([command, "--help"]), b"");
         assert_eq!(ended.status.code(), Some(0), "{command}");
         assert!(ended.stdout.contains("Example"), "{command}: {}", ended.stdout);
-        assert!(ended.stdout.contains(&format!("strandline {command}")), "{command}: {}", ended.stdout);
+        assert!(
+            ended.stdout.contains(&format!("strandline {command}")),
+            "{command}: {}",
+            ended.stdout
+        );
     }
 }
 
@@ -175,7 +208,13 @@ fn completions_know_our_commands() {
 #[test]
 fn commands_without_a_server_say_how_to_start_one() {
     let (_temp, data) = fresh();
-    for args in [&["status"][..], &["volume", "list"], &["topic", "list"], &["mount", "v", "/mnt"], &["produce", "t"]] {
+    for args in [
+        &["status"][..],
+        &["volume", "list"],
+        &["topic", "list"],
+        &["mount", "v", "/mnt"],
+        &["produce", "t"],
+    ] {
         let ended = run(strandline().args(args).arg("--data").arg(&data), b"x\n");
         assert_eq!(ended.status.code(), Some(1), "{args:?}");
         let hint = format!("start one with `strandline serve --data {}`", data.display());

@@ -1,0 +1,169 @@
+//! Goal: every file that the server writes can be printed, and a file that is damaged or unknown is refused with the
+//! place.
+
+use std::path::{Path, PathBuf};
+
+use crate::harness::{Ended, Server, fresh, run, strandline};
+
+fn inspect(path: &Path, flags: &[&str]) -> Ended {
+    run(strandline().arg("inspect").args(flags).arg(path), b"")
+}
+
+#[track_caller]
+fn shown(path: &Path) -> String {
+    let ended = inspect(path, &[]);
+    assert_eq!(ended.status.code(), Some(0), "{}", ended.stderr);
+    ended.stdout
+}
+
+#[track_caller]
+fn json(path: &Path) -> serde_json::Value {
+    let ended = inspect(path, &["--json"]);
+    assert_eq!(ended.status.code(), Some(0), "{}", ended.stderr);
+    assert_eq!(ended.stdout.lines().count(), 1, "an object per line");
+    serde_json::from_str(&ended.stdout).unwrap()
+}
+
+#[track_caller]
+fn refused(path: &Path, part: &str) {
+    let ended = inspect(path, &[]);
+    assert_eq!(ended.status.code(), Some(1), "{}", ended.stdout);
+    assert!(ended.stderr.contains(part), "{}", ended.stderr);
+    assert!(ended.stderr.contains(path.to_str().unwrap()), "{}", ended.stderr);
+}
+
+/// All files below `dir`.
+fn files(dir: &Path) -> Vec<PathBuf> {
+    let mut all = Vec::new();
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            all.extend(files(&path));
+        } else {
+            all.push(path);
+        }
+    }
+    all.sort();
+    all
+}
+
+fn segments(data: &Path) -> Vec<PathBuf> {
+    files(&data.join("journal"))
+        .into_iter()
+        .filter(|path| path.extension().is_some_and(|e| e == "seg"))
+        .collect()
+}
+
+#[test]
+fn the_format_file_is_printed_and_an_unknown_version_refused() {
+    let (_temp, data) = fresh();
+    Server::start(&data).stop();
+    let path = data.join("FORMAT");
+    assert!(shown(&path).contains("data directory, version 1, id "));
+    assert_eq!(json(&path)["kind"], "format");
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, text.replace("version 1", "version 9")).unwrap();
+    refused(&path, "offset 26: version 9 is unknown");
+}
+
+#[test]
+fn a_segment_shows_its_commits_and_the_mark_of_a_clean_stop_its_end() {
+    let (_temp, data) = fresh();
+    let server = Server::start(&data);
+    server.run_with_input(&["produce", "t"], b"one\ntwo\n");
+    server.stop();
+    let path = &segments(&data)[0];
+    let text = shown(path);
+    assert!(text.contains("journal segment 1"), "{text}");
+    assert!(text.contains("put table 0 key \"opening\""), "{text}");
+    assert!(text.contains(": write strand "), "{text}");
+    let segment = json(path);
+    assert_eq!(segment["kind"], "segment");
+    let commits = segment["frames"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .flat_map(|frame| frame["commits"].as_array().unwrap());
+    let operations = commits.flat_map(|commit| commit["operations"].as_array().unwrap());
+    assert!(operations.filter(|operation| operation["op"] == "write").count() >= 1);
+    let clean = data.join("journal/clean");
+    assert!(shown(&clean).contains("closed in order"));
+    assert_eq!(json(&clean)["next"], segment["next"]);
+}
+
+#[test]
+fn a_damaged_segment_shows_what_is_good_and_says_where_it_ends() {
+    let (_temp, data) = fresh();
+    let server = Server::start(&data);
+    server.run_with_input(&["produce", "t"], b"one\ntwo\n");
+    server.stop();
+    let path = &segments(&data)[0];
+    let good = json(path);
+    let last = good["frames"].as_array().unwrap().last().unwrap()["position"].as_u64().unwrap();
+    let mut bytes = std::fs::read(path).unwrap();
+    bytes[usize::try_from(last).unwrap() + 45] ^= 1;
+    std::fs::write(path, &bytes).unwrap();
+    let damaged = json(path);
+    assert_eq!(damaged["good_bytes"].as_u64(), Some(last));
+    assert!(damaged["end_reason"].as_str().unwrap().contains("checksum"), "{damaged}");
+    bytes[8] = 9;
+    std::fs::write(path, &bytes).unwrap();
+    refused(path, "version 9");
+}
+
+#[test]
+fn a_block_shows_its_pieces_and_a_flipped_bit_is_found() {
+    let (_temp, data) = fresh();
+    let server = Server::start_with(&data, &["--pack-after", "1s"]);
+    server.run_with_input(&["produce", "t"], &b"some words to pack\n".repeat(20_000));
+    server.wait_for_status("there is a block", |status| {
+        status["blocks"]["count"].as_u64() >= Some(1)
+    });
+    server.stop();
+    let path = &files(&data.join("blocks"))[0];
+    let text = shown(path);
+    assert!(text.contains("all checksums match"), "{text}");
+    assert!(text.contains("strand "), "{text}");
+    assert_eq!(json(path)["kind"], "block");
+    let mut bytes = std::fs::read(path).unwrap();
+    bytes[100] ^= 1;
+    std::fs::write(path, &bytes).unwrap();
+    refused(path, "checksum");
+    bytes[8] = 9;
+    std::fs::write(path, &bytes).unwrap();
+    refused(path, "version 9 is unknown");
+}
+
+#[test]
+fn a_strangers_file_is_refused() {
+    let (temp, _) = fresh();
+    let path = temp.path().join("thesis.tex");
+    std::fs::write(&path, "\\documentclass").unwrap();
+    refused(&path, "none of our files");
+    std::fs::write(&path, "").unwrap();
+    refused(&path, "none of our files");
+    let missing = inspect(&temp.path().join("nix"), &[]);
+    assert!(missing.stderr.starts_with("error: cannot read "), "{}", missing.stderr);
+}
+
+#[test]
+fn every_file_of_a_data_directory_is_known() {
+    let (_temp, data) = fresh();
+    let server = Server::start_with(&data, &["--pack-after", "1s"]);
+    server.run_with_input(&["produce", "t"], &b"some words to pack\n".repeat(20_000));
+    server.wait_for_status("there is a block", |status| {
+        status["blocks"]["count"].as_u64() >= Some(1)
+    });
+    server.kill9();
+    Server::start(&data).stop();
+    for path in files(&data) {
+        let name = path.strip_prefix(&data).unwrap();
+        // The meta store's files are its engine's; locks are empty, sockets no files.
+        let not_ours = name.starts_with("meta")
+            || path.extension().is_some_and(|extension| extension == "sock");
+        if !not_ours && path.metadata().unwrap().len() > 0 {
+            shown(&path);
+            json(&path);
+        }
+    }
+}

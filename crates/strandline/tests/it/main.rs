@@ -1,0 +1,16 @@
+//! End to end: the real binary, real clients, real mounts, real kills.
+//!
+//! What needs something that is not there (kcat, /dev/fuse, root) prints a line that begins with `skipped:`.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "tests look at files, time and processes as any user would"
+)]
+
+mod admin;
+mod crash;
+mod faults;
+mod files;
+mod harness;
+mod inspect;
+mod serve;
+mod streams;
