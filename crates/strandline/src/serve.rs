@@ -27,7 +27,7 @@ use crate::stop::{self, Signals, Stop};
 use crate::wiring::{OfferedVolumes, Stack};
 
 /// How long requests that are under way may take after a signal.
-const DRAIN_WAIT: Duration = Duration::from_secs(5);
+const DRAIN_WAIT: Duration = Duration::from_secs(8);
 /// Event loop threads: the work is in the kernel and in `strands`, not here.
 const WORKERS_MAX: usize = 4;
 
@@ -80,11 +80,12 @@ fn raise_open_files() {
 }
 
 async fn serve(host: &Host, started: Monotonic, settings: &Settings, data: &DataDir) -> Outcome {
-    let mut signals = Signals::new()?;
     let kafka = listen("kafka", &settings.kafka).await?;
     let http = listen("http", &settings.http).await?;
-    // Recovery blocks; there is nothing else to do on this thread until it is through.
+    // Recovery blocks; there is nothing else to do on this thread until it is through. A signal meanwhile ends the
+    // process at once, which recovery survives as it survives everything.
     let stack = Stack::open(host, data, settings.pack_after)?;
+    let mut signals = Signals::new()?;
     let (stopper, stop) = stop::pair();
     let doors = DoorsToOpen { started, advertise: settings.kafka_advertise.clone(), kafka, http };
     let mut open = doors.open(data, &stack, &stop)?;
@@ -119,6 +120,7 @@ impl DoorsToOpen {
         let files = private_socket(data, FILES_NAME)?;
         let advertised =
             self.kafka.as_ref().map(|door| advertised(door.address, self.advertise.as_ref()));
+        self.warn_of_guess(advertised.as_ref());
         let names = self.names(data, advertised.as_ref());
         let admin = Arc::new(self.admin(data, stack, &names));
         let metrics = admin.metrics.clone();
@@ -163,6 +165,16 @@ impl DoorsToOpen {
             metrics: Metrics::default(),
             started: self.started,
             ready_ms: u64::try_from(ready_ms).unwrap_or(u64::MAX),
+        }
+    }
+
+    /// A door on all addresses has none to tell clients, so the machine's name has to do.
+    fn warn_of_guess(&self, advertised: Option<&HostPort>) {
+        let on_all = self.kafka.as_ref().is_some_and(|door| door.address.ip().is_unspecified());
+        if let (true, None, Some(guess)) = (on_all, &self.advertise, advertised) {
+            warn(&format!(
+                "Kafka clients are told to connect to {guess}; give the address they know with --kafka-advertise"
+            ));
         }
     }
 

@@ -117,6 +117,7 @@ impl Given {
     }
 }
 
+#[derive(Debug)]
 struct Complaint {
     line: usize,
     sentence: String,
@@ -285,7 +286,7 @@ mod tests {
 
     #[track_caller]
     fn refused(text: &str, line: usize, part: &str) {
-        let complaint = Given::from_toml(text).err().expect("this must be refused");
+        let complaint = Given::from_toml(text).expect_err("this must be refused");
         assert!(complaint.sentence.contains(part), "{}", complaint.sentence);
         assert_eq!(complaint.line, line);
     }

@@ -37,7 +37,7 @@ impl Stack {
             Failure::because(format!("cannot open the {what} in {}", data.path().display()), why)
         };
         let meta =
-            Arc::new(Fjall::open(&data.meta()).map_err(|error| cannot("meta store", &error))?);
+            Arc::new(Fjall::open(data.meta()).map_err(|error| cannot("meta store", &error))?);
         let blocks = Arc::new(
             Directory::open(host, &data.blocks()).map_err(|error| cannot("block store", &error))?,
         );

@@ -178,7 +178,7 @@ async fn volumes(State(admin): Shared) -> Response {
 async fn create_volume(State(admin): Shared, body: Bytes) -> Response {
     let new: api::NewVolume = match parsed(&body) {
         Ok(new) => new,
-        Err(refused) => return refused,
+        Err(why) => return refusal(StatusCode::BAD_REQUEST, why),
     };
     let name = match VolumeName::new(&new.name) {
         Ok(name) => name,
@@ -233,7 +233,7 @@ fn store_status(error: &StoreError) -> StatusCode {
 async fn create_topic(State(admin): Shared, body: Bytes) -> Response {
     let new: api::NewTopic = match parsed(&body) {
         Ok(new) => new,
-        Err(refused) => return refused,
+        Err(why) => return refusal(StatusCode::BAD_REQUEST, why),
     };
     let name = match TopicName::new(&new.name) {
         Ok(name) => name,
@@ -279,11 +279,7 @@ fn delete_topic_status(error: &DeleteTopicError) -> StatusCode {
     }
 }
 
-fn parsed<T: DeserializeOwned>(body: &[u8]) -> Result<T, Response> {
-    serde_json::from_slice(body).map_err(|error| {
-        refusal(
-            StatusCode::BAD_REQUEST,
-            format!("the body is not the JSON that this path expects: {error}"),
-        )
-    })
+fn parsed<T: DeserializeOwned>(body: &[u8]) -> Result<T, String> {
+    serde_json::from_slice(body)
+        .map_err(|error| format!("the body is not the JSON that this path expects: {error}"))
 }

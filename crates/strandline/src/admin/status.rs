@@ -21,7 +21,7 @@ impl Admin {
             doors: self.doors.clone(),
             journal: api::Journal {
                 bytes: strands.journal_bytes,
-                segments: strands.journal_segments as u64,
+                segments: strands.journal_segments,
                 start: positions.start.get(),
                 durable: positions.durable.get(),
                 written: positions.written.get(),

@@ -5,6 +5,7 @@
     clippy::disallowed_methods,
     reason = "tests look at files, time and processes as any user would"
 )]
+#![expect(clippy::unwrap_used, reason = "a test fails where something is not as it should be")]
 
 mod admin;
 mod crash;
