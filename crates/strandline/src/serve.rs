@@ -89,7 +89,11 @@ async fn serve(host: &Host, started: Monotonic, settings: &Settings, data: &Data
     let (stopper, stop) = stop::pair();
     let doors = DoorsToOpen { started, advertise: settings.kafka_advertise.clone(), kafka, http };
     let mut open = doors.open(data, &stack, &stop)?;
-    signals.next().await;
+    let asked = tokio::select! {
+        () = signals.next() => Ok(()),
+        // A server that lost a door is no server: whoever watches over it may start another.
+        ended = open.join_next() => Err(Failure::new(format!("a door ended by itself ({ended:?}); see the log"))),
+    };
     signals.end_at_the_next();
     stopper.ask();
     if tokio::time::timeout(DRAIN_WAIT, async { while open.join_next().await.is_some() {} })
@@ -100,9 +104,9 @@ async fn serve(host: &Host, started: Monotonic, settings: &Settings, data: &Data
         open.shutdown().await;
     }
     let closed = tokio::task::spawn_blocking(move || stack.close()).await;
-    closed.unwrap_or_else(|error| {
+    asked.and(closed.unwrap_or_else(|error| {
         Err(Failure::because("cannot finish writing, so the next start will recover", error))
-    })
+    }))
 }
 
 /// Doors whose ports are taken, and what is needed to answer at them.

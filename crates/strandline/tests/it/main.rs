@@ -13,5 +13,6 @@ mod faults;
 mod files;
 mod harness;
 mod inspect;
+mod python;
 mod serve;
 mod streams;
