@@ -300,6 +300,8 @@ impl Core {
         self.published.committer_runs.store(false, Ordering::Release);
         let woken = progress.wake_all();
         drop(progress);
+        // Who waited for the committer has to lead from now on.
+        self.durable_moved.notify_all();
         woken.into_iter().for_each(Waker::wake);
     }
 

@@ -120,6 +120,9 @@ impl Log {
         options.check()?;
         let io = |source| OpenError::Io { path: dir.to_owned(), source };
         host.disk.create_dir_all(dir).map_err(io)?;
+        // The directory can be there without being durable, when the process that made it ended before
+        // it synced the name; then nothing in it would be durable either.
+        host.disk.sync_dir(parent(dir)).map_err(io)?;
         let Some(lock) = host.disk.lock(&dir.join(LOCK_NAME)).map_err(io)? else {
             return Err(OpenError::Locked { dir: dir.to_owned() });
         };
@@ -387,6 +390,14 @@ fn describe(segment: &Segment, end: segment::Place) -> SegmentInfo {
         sealed: segment.end().is_some(),
         begin: base.at,
         end: end.at,
+    }
+}
+
+/// The directory that holds the name of `dir`.
+fn parent(dir: &Path) -> &Path {
+    match dir.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
     }
 }
 

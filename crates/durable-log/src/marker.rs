@@ -87,7 +87,8 @@ impl Marker {
         if version != VERSION {
             return Err(OpenError::UnknownVersion { path: path.to_owned(), at: 8, version });
         }
-        if u32_at(bytes, 12) != crc(bytes) {
+        let largest = u64_at(bytes, 16).max(u64_at(bytes, 32)).max(u64_at(bytes, 40));
+        if u32_at(bytes, 12) != crc(bytes) || largest > segment::NUMBER_MAX {
             return Ok(None);
         }
         let end =

@@ -33,7 +33,10 @@ pub(crate) const HEADER_BYTES: usize = 64;
 const MAGIC: [u8; 8] = *b"strndlog";
 const VERSION: u32 = 1;
 /// Leaves room to add sizes without overflow.
-const NUMBER_MAX: u64 = u64::MAX / 4;
+pub(crate) const NUMBER_MAX: u64 = u64::MAX / 4;
+
+/// A disk that cannot give even this much for a segment is full.
+const RESERVE_BYTES_MIN: u64 = 256 << 10;
 const SUFFIX: &str = ".seg";
 /// Ends the names of files that are not yet what they will be; removed when the log is opened.
 pub(crate) const UNFINISHED_SUFFIX: &str = ".new";
@@ -205,14 +208,20 @@ pub(crate) fn blank(host: &Host, dir: &Path, bytes: u64) -> io::Result<Blank> {
     }
 }
 
+/// Reserves room for `bytes`, or for as much of it as a nearly full disk gives.
+///
+/// What is not reserved is found when it is written to, and a write that finds no room is tried again;
+/// so a disk with little room left still takes what fits.
 fn reserve(file: &dyn File, bytes: u64) -> io::Result<()> {
-    if bytes == 0 {
-        return Ok(());
+    let mut bytes = bytes;
+    while bytes > 0 {
+        match file.allocate(bytes) {
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => break,
+            Err(error) if is_no_space(&error) && bytes / 2 >= RESERVE_BYTES_MIN => bytes /= 2,
+            result => return result,
+        }
     }
-    match file.allocate(bytes) {
-        Err(error) if error.kind() == io::ErrorKind::Unsupported => Ok(()),
-        result => result,
-    }
+    Ok(())
 }
 
 /// Removes a blank; what cannot be removed now is removed when the log is opened again.

@@ -262,6 +262,8 @@ impl Core {
     fn prepare(&self, writer: &mut Writer) {
         let used = writer.written.at.get() - writer.stretch.base.at.get();
         if writer.spare.is_some() || used < writer.stretch.bytes_max / 2 {
+            // None is needed yet, whatever an earlier segment's end found.
+            self.tail().no_spare = false;
             return;
         }
         let no_spare = match segment::blank(&self.host, &self.dir, self.options.segment_bytes) {
@@ -280,6 +282,13 @@ impl Core {
     /// Ends the stretch here, and the segment with it, unless it is empty.
     pub(crate) fn roll(&self) -> Result<(), WriteError> {
         let mut writer = lock(&self.writer);
+        // The file first: once the stretch has ended, appends need it.
+        if writer.spare.is_none() && !self.tail().stretch_is_empty() {
+            let blank = segment::blank(&self.host, &self.dir, self.options.segment_bytes);
+            let made =
+                blank.map_err(|error| self.write_failed(&self.dir, "the next segment", &error));
+            writer.spare = Some(made?);
+        }
         {
             let mut tail = self.tail();
             if !tail.stretch_is_empty() && tail.refusal.is_none() {

@@ -16,25 +16,32 @@ use crate::types::Position;
 impl Shared {
     /// Body of the applier's thread: runs until the journal stops or fails.
     pub(crate) fn run_applier(&self) {
-        let mut seen = Position::of(self.log.positions().durable);
-        // What became durable before this thread ran has to be told as well.
-        self.durable.send_replace(Some(seen));
-        while let Some(durable) = self.log.wait_durable_beyond(seen.offset()) {
-            seen = Position::of(durable);
-            self.durable.send_replace(Some(seen));
-            while let Err(error) = self.apply(seen) {
-                tracing::error!(%error, "the meta store refuses rows; trying again");
-                *lock(&self.view_error) = Some(error.to_string());
-                self.progress.notify_waiters();
-                if self.stopping.load(Ordering::Acquire) {
-                    break;
-                }
-                self.pause(RETRY);
+        // What became durable before this thread ran has to be told and applied as well.
+        let mut seen = self.log.positions().durable;
+        loop {
+            self.durable.send_replace(Some(Position::of(seen)));
+            self.apply_at_last(Position::of(seen));
+            match self.log.wait_durable_beyond(seen) {
+                Some(durable) => seen = durable,
+                None => break,
             }
-            *lock(&self.view_error) = None;
         }
         self.durable.send_replace(None);
         self.progress.notify_waiters();
+    }
+
+    /// [`Shared::apply`], again and again until it succeeds or the server stops.
+    fn apply_at_last(&self, durable: Position) {
+        while let Err(error) = self.apply(durable) {
+            tracing::error!(%error, "the meta store refuses rows; trying again");
+            *lock(&self.view_error) = Some(error.to_string());
+            self.progress.notify_waiters();
+            if self.stopping.load(Ordering::Acquire) {
+                break;
+            }
+            self.pause(RETRY);
+        }
+        *lock(&self.view_error) = None;
     }
 
     /// Brings the rows of all commits before `durable`, which must be durable, into the meta store.

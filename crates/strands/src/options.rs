@@ -37,8 +37,18 @@ impl Default for Options {
 }
 
 impl Options {
+    /// The journal's options on a disk of `total_bytes`: segments reserve their room ahead, and on a
+    /// small disk that must stay a small part of it.
+    pub(crate) fn log_on(&self, total_bytes: u64) -> durable_log::Options {
+        let most = (total_bytes / 64).max(SMALL_SEGMENT_BYTES);
+        durable_log::Options { segment_bytes: self.log.segment_bytes.min(most), ..self.log.clone() }
+    }
+
     /// The reserve on a disk of `total_bytes`.
     pub(crate) fn reserve_on(&self, total_bytes: u64) -> u64 {
         self.reserve_bytes.unwrap_or_else(|| (1 << 30).min(total_bytes / 16))
     }
 }
+
+/// A segment on a disk so small that a 64th of it would be less.
+const SMALL_SEGMENT_BYTES: u64 = 1 << 20;

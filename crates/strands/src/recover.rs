@@ -51,11 +51,8 @@ pub(crate) fn open(
     blocks: Arc<dyn BlockStore>,
     options: Options,
 ) -> Result<Shared, OpenError> {
-    let (log, found) = Log::open(&host, dir, options.log.clone())?;
-    // The directory may exist without being durable, if an earlier process ended before it synced the
-    // name: nothing in it would be durable either.
-    let named = host.disk.sync_dir(parent(dir));
-    named.map_err(|error| OpenError::Io { what: "syncing the journal's name", error })?;
+    let total_bytes = disk_bytes(&host, dir)?;
+    let (log, found) = Log::open(&host, dir, options.log_on(total_bytes))?;
     let positions = log.positions();
     let applied = Position::new(meta.applied().0);
     let (start, end) = (Position::of(positions.start), Position::of(positions.appended));
@@ -97,6 +94,15 @@ pub(crate) fn open(
     Ok(shared)
 }
 
+/// Size of the disk that `dir` is or will be on.
+fn disk_bytes(host: &Host, dir: &Path) -> Result<u64, OpenError> {
+    host.disk
+        .create_dir_all(dir)
+        .and_then(|()| host.disk.space(dir))
+        .map(|space| space.total_bytes)
+        .map_err(|error| OpenError::Io { what: "making the journal's directory", error })
+}
+
 /// The commit that begins this opening, and the removed strands that the last one left.
 fn announce(shared: &Shared) -> Result<(), OpenError> {
     let mut commit = Commit::new();
@@ -107,13 +113,6 @@ fn announce(shared: &Shared) -> Result<(), OpenError> {
     let removed = removed_strands(shared)?;
     shared.write_state().removed.extend(removed.into_iter().map(|strand| (strand, now)));
     Ok(())
-}
-
-fn parent(dir: &Path) -> &Path {
-    match dir.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    }
 }
 
 struct Replay<'a> {
