@@ -104,9 +104,10 @@ async fn serve(host: &Host, started: Monotonic, settings: &Settings, data: &Data
         open.shutdown().await;
     }
     let closed = tokio::task::spawn_blocking(move || stack.close()).await;
-    asked.and(closed.unwrap_or_else(|error| {
+    let closed = closed.unwrap_or_else(|error| {
         Err(Failure::because("cannot finish writing, so the next start will recover", error))
-    }))
+    });
+    asked.and(closed)
 }
 
 /// Doors whose ports are taken, and what is needed to answer at them.

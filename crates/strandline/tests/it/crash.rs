@@ -1,14 +1,16 @@
 //! Goal: whatever moment the server is killed at, every acknowledged record is at its offset, every fsynced byte is in
 //! its file, and what was only answered survives the process too.
 //!
-//! Method: producers (`acks=all`, one topic that replies when synced, one when written) and two writers of files run
-//! without a pause, one with a client that outlives the server, one that forgets everything at each kill. The server is
+//! Method: producers (`acks=all`, one topic that replies when synced, one when written), two writers of files, one with
+//! a client that outlives the server, one that forgets everything at each kill, and one who makes, renames and removes
+//! names run without a pause. The server is
 //! killed at random moments, also while it starts, and packs all the time. After each start and at the end everything
 //! is compared with a model that knows what was acknowledged and what is uncertain.
 //!
 //! `STRANDLINE_CRASH_ROUNDS` sets the number of kills (default 50), `STRANDLINE_SEED` repeats their moments.
 
 mod files;
+mod names;
 mod records;
 
 use std::path::{Path, PathBuf};
@@ -95,6 +97,7 @@ fn no_kill_loses_what_was_acknowledged() {
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let records = records::Producers::start(&runtime, &stage, seed);
     let files = files::Writers::start(&runtime, &stage, seed);
+    let names = names::Namer::start(&runtime, &stage, seed);
     let mut dice = Dice::new(seed);
     let mut server = server;
     for round in 0..rounds {
@@ -108,10 +111,12 @@ fn no_kill_loses_what_was_acknowledged() {
         if round % 5 == 4 {
             runtime.block_on(records.check(&stage, false));
             runtime.block_on(files.check());
+            runtime.block_on(names.check());
         }
     }
     stage.over.store(true, Ordering::Release);
     runtime.block_on(files.finish());
+    runtime.block_on(names.finish());
     runtime.block_on(records.finish(&stage));
     let status = server.status();
     println!("{} records, {} blocks", status["topics"]["records"], status["blocks"]["count"]);
