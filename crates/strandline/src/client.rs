@@ -155,6 +155,9 @@ impl Client {
                 "{} belongs to another user; run this as the user of the server, or as root",
                 data.display()
             )),
+            (Self::Http(_), io::ErrorKind::ConnectionRefused) => Failure::new(format!(
+                "nobody listens where {self} should be; check the address of its HTTP door"
+            )),
             _ => Failure::because(format!("cannot reach {self}"), error),
         }
     }

@@ -99,8 +99,7 @@ struct Consumer<'a> {
 
 impl<'a> Consumer<'a> {
     async fn new(client: &'a Client, args: &'a ConsumeArgs) -> Outcome<Self> {
-        let topic =
-            client.topic(&args.topic, Create::Never).await.map_err(|error| cannot(args, &error))?;
+        let topic = kafka_door::topic(client, &args.topic, Create::Never).await?;
         let all = topic.partitions.iter().map(|partition| partition.partition_index);
         let mut wanted: Vec<i32> = match args.partition {
             None => all.collect(),
@@ -108,11 +107,7 @@ impl<'a> Consumer<'a> {
         };
         wanted.sort_unstable();
         if wanted.is_empty() {
-            let last = topic.partitions.len().saturating_sub(1);
-            return Err(Failure::new(format!(
-                "topic {} has partitions 0 to {last}; choose one of them",
-                args.topic
-            )));
+            return Err(kafka_door::no_such_partition(&topic));
         }
         let mut consumer = Self {
             client,

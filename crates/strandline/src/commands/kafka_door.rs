@@ -1,6 +1,9 @@
 //! The way from a command to the server's Kafka door: its address is asked of the admin API.
 
-use kafka::client::{Client as KafkaClient, Options};
+use broker::TopicName;
+use kafka::client::{Client as KafkaClient, ClientError, Create, Options};
+use kafka::wire::ErrorCode;
+use kafka::wire::messages::metadata::MetadataTopic;
 
 use crate::api;
 use crate::cli::Target;
@@ -23,6 +26,37 @@ pub(crate) async fn connect(target: &Target) -> Outcome<KafkaClient> {
     KafkaClient::connect(&address, Options::default())
         .await
         .map_err(|error| Failure::new(error.to_string()))
+}
+
+/// Looks a topic up, or makes it.
+pub(crate) async fn topic(
+    client: &KafkaClient,
+    name: &str,
+    create: Create,
+) -> Outcome<MetadataTopic> {
+    TopicName::new(name).map_err(|error| Failure::new(error.to_string()))?;
+    client.topic(name, create).await.map_err(|error| refusal(name, &error))
+}
+
+/// A topic's partitions, as a person says them.
+pub(crate) fn no_such_partition(topic: &MetadataTopic) -> Failure {
+    let name = topic.name.as_deref().unwrap_or_default();
+    match topic.partitions.len() {
+        0 | 1 => Failure::new(format!("topic {name} has only partition 0; leave --partition out")),
+        many => Failure::new(format!(
+            "topic {name} has partitions 0 to {}; choose one of them",
+            many - 1
+        )),
+    }
+}
+
+fn refusal(topic: &str, error: &ClientError) -> Failure {
+    match error.code() {
+        Some(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION) => Failure::new(format!(
+            "topic {topic} does not exist; `strandline topic list` shows those that do"
+        )),
+        Some(_) | None => Failure::because(format!("cannot use topic {topic}"), error),
+    }
 }
 
 /// A door that listens on all addresses is reached on loopback.

@@ -13,6 +13,7 @@ use bytes::{Bytes, BytesMut};
 use host::Host;
 use indicatif::{ProgressBar, ProgressStyle};
 use kafka::client::{Acks, Client, Create, Sent};
+use kafka::wire::messages::metadata::MetadataTopic;
 use tokio::sync::mpsc;
 
 use crate::cli::{ProduceArgs, Target};
@@ -33,12 +34,8 @@ const IN_FLIGHT_MAX: usize = 16;
 pub(crate) fn run(target: &Target, args: &ProduceArgs) -> Outcome {
     block_on(async {
         let client = kafka_door::connect(target).await?;
-        let topic = client
-            .topic(&args.topic, Create::IfMissing)
-            .await
-            .map_err(|error| cannot(args, &error))?;
-        let partitions = i32::try_from(topic.partitions.len()).unwrap_or(i32::MAX);
-        let spread = Spread::new(args, partitions)?;
+        let topic = kafka_door::topic(&client, &args.topic, Create::IfMissing).await?;
+        let spread = Spread::new(args, &topic)?;
         let (progress, input) = open(&args.file)?;
         let (lines, reader) = read_in_background(input)?;
         let mut producer = Producer::new(&client, args, spread);
@@ -160,15 +157,12 @@ enum Spread {
 }
 
 impl Spread {
-    fn new(args: &ProduceArgs, partitions: i32) -> Outcome<Self> {
+    fn new(args: &ProduceArgs, topic: &MetadataTopic) -> Outcome<Self> {
+        let partitions = i32::try_from(topic.partitions.len()).unwrap_or(i32::MAX);
         match args.partition.map(i32::try_from) {
             None => Ok(Self::Over(partitions.max(1))),
             Some(Ok(asked)) if asked < partitions => Ok(Self::Only(asked)),
-            Some(_) => Err(Failure::new(format!(
-                "topic {} has partitions 0 to {}; choose one of them",
-                args.topic,
-                partitions - 1
-            ))),
+            Some(_) => Err(kafka_door::no_such_partition(topic)),
         }
     }
 

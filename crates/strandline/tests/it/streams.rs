@@ -63,7 +63,11 @@ fn reading_begins_and_stops_where_asked() {
     let beyond = server.refused(&["consume", "n", "--from", "6"]);
     assert!(beyond.contains("goes from 0 to 5"), "{beyond}");
     let missing = server.refused(&["consume", "nix"]);
-    assert!(missing.starts_with("error: cannot consume nix"), "{missing}");
+    assert!(missing.starts_with("error: topic nix does not exist"), "{missing}");
+    let only = server.refused(&["consume", "n", "--partition", "1"]);
+    assert!(only.contains("only partition 0"), "{only}");
+    let odd = server.refused(&["produce", "odd/name"]);
+    assert!(odd.contains("a-z"), "{odd}");
 }
 
 #[test]
