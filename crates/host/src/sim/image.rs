@@ -102,10 +102,11 @@ mod tests {
                 match write {
                     Some((len, fill)) => {
                         image.write(&vec![fill; len], at);
-                        if len > 0 && model.len() < start + len {
-                            model.resize(start + len, 0);
+                        // A write of nothing beyond the end does not extend.
+                        if len > 0 {
+                            model.resize(model.len().max(start + len), 0);
+                            model[start..start + len].fill(fill);
                         }
-                        model[start.min(start + len)..][..len].fill(fill);
                     }
                     None => {
                         image.resize(at);
