@@ -34,6 +34,10 @@ pub trait Disk: Debug + Send + Sync {
 
     /// Room on the file system that holds `path`.
     fn space(&self, path: &Path) -> io::Result<Space>;
+
+    /// Names the run of the operating system. As long as it stays the same, everything that any process
+    /// handed to the system is still there, synced or not.
+    fn system_run(&self) -> io::Result<SystemRun>;
 }
 
 /// An open file. All positions are absolute; there is no cursor to share by mistake.
@@ -102,6 +106,10 @@ pub struct DirEntry {
     /// Size of a file; 0 for a directory.
     pub bytes: u64,
 }
+
+/// One run of the operating system, from its start to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SystemRun(pub [u8; 16]);
 
 /// Room on a file system, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

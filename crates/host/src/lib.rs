@@ -16,7 +16,7 @@ mod thread;
 use std::sync::Arc;
 
 pub use clock::{Clock, Monotonic, WallTime};
-pub use disk::{DirEntry, DirLock, Disk, File, OpenMode, Space};
+pub use disk::{DirEntry, DirLock, Disk, File, OpenMode, Space, SystemRun};
 pub use random::Random;
 pub use thread::spawn;
 

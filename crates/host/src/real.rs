@@ -11,7 +11,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use rustix::fs::{FallocateFlags, fallocate, statvfs};
 
 use crate::clock::{Clock, Monotonic, WallTime};
-use crate::disk::{DirEntry, DirLock, Disk, File, OpenMode, Space};
+use crate::disk::{DirEntry, DirLock, Disk, File, OpenMode, Space, SystemRun};
 use crate::random::Random;
 
 #[derive(Debug)]
@@ -94,6 +94,19 @@ impl Disk for RealDisk {
             available_bytes: stat.f_bavail.saturating_mul(stat.f_frsize),
         })
     }
+
+    fn system_run(&self) -> io::Result<SystemRun> {
+        boot_id()
+    }
+}
+
+/// The kernel's word for this boot: a UUID in text (`proc(5)`, `/proc/sys/kernel/random/boot_id`).
+fn boot_id() -> io::Result<SystemRun> {
+    let text = fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
+    let digits: String = text.trim().chars().filter(|c| *c != '-').collect();
+    let number = (digits.len() == 32).then(|| u128::from_str_radix(&digits, 16).ok()).flatten();
+    let number = number.ok_or_else(|| io::Error::other("the kernel's boot id is not a UUID"))?;
+    Ok(SystemRun(number.to_be_bytes()))
 }
 
 #[derive(Debug)]

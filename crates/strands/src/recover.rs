@@ -12,7 +12,7 @@ use std::sync::Arc;
 use block_store::BlockStore;
 use bytes::Bytes;
 use durable_log::{Location, Log, Record, Torn};
-use host::Host;
+use host::{Host, SystemRun};
 use meta_store::{Applied, Batch, MetaStore};
 
 use crate::commit::{self, Commit, RawOp};
@@ -77,7 +77,7 @@ pub(crate) fn open(
     let unpacked_since = (pieces.count() > 0).then_some(now);
     let state = State { pieces, unpacked_since, ..State::default() };
     let fresh = end == Position::START;
-    let (opening, mint) = next_opening(&*meta, found.clean || fresh)?;
+    let (opening, mint) = next_opening(&host, &*meta, recovery.clean || fresh)?;
     let shared = Shared::new(
         host,
         dir.to_owned(),
@@ -209,15 +209,17 @@ impl std::fmt::Debug for Replay<'_> {
 }
 
 /// Counts this opening on from the last one's rows.
-fn next_opening(meta: &dyn MetaStore, clean: bool) -> Result<(Opening, Mint), OpenError> {
+fn next_opening(
+    host: &Host,
+    meta: &dyn MetaStore,
+    clean: bool,
+) -> Result<(Opening, Mint), OpenError> {
     let row = |key| -> Result<Option<Bytes>, OpenError> {
         let stored = meta.get(meta_store::Table(NODE.0), key)?;
         Ok(stored.map(|stored| crate::shared::stored_value(&stored)).transpose()?)
     };
-    let last = match row(OPENING_KEY)? {
-        Some(value) => decode_opening(&value)?,
-        None => Opening { epoch: 0, unclean_starts: 0 },
-    };
+    let last = row(OPENING_KEY)?.map(|value| decode_opening(&value)).transpose()?;
+    let last = last.unwrap_or(Opening { epoch: 0, unclean_starts: 0, system_runs: 0, run: None });
     let next = match row(MINT_KEY)? {
         Some(value) => u64::from_le_bytes(
             value[..]
@@ -226,25 +228,40 @@ fn next_opening(meta: &dyn MetaStore, clean: bool) -> Result<(Opening, Mint), Op
         ),
         None => 1,
     };
-    let opening =
-        Opening { epoch: last.epoch + 1, unclean_starts: last.unclean_starts + u64::from(!clean) };
+    // A system that does not say which run this is counts as another one.
+    let run = host.disk.system_run().ok();
+    let is_same_run = run.is_some() && run == last.run;
+    let opening = Opening {
+        epoch: last.epoch + 1,
+        unclean_starts: last.unclean_starts + u64::from(!clean),
+        system_runs: last.system_runs + u64::from(!is_same_run),
+        run,
+    };
     Ok((opening, Mint { next, reserved: next }))
 }
 
 fn encode_opening(opening: Opening) -> Vec<u8> {
-    let mut value = vec![OPENING_VERSION];
+    let mut value = vec![OPENING_VERSION, u8::from(opening.run.is_some())];
     value.extend_from_slice(&opening.epoch.to_le_bytes());
     value.extend_from_slice(&opening.unclean_starts.to_le_bytes());
+    value.extend_from_slice(&opening.system_runs.to_le_bytes());
+    value.extend_from_slice(&opening.run.map_or([0; 16], |SystemRun(id)| id));
     value
 }
 
 fn decode_opening(value: &[u8]) -> Result<Opening, ReadError> {
-    let parts = (value.len() == 17 && value[0] == OPENING_VERSION)
-        .then(|| Some((*value[1..].first_chunk()?, *value[9..].first_chunk()?)))
-        .flatten();
-    let (epoch, unclean) = parts
-        .ok_or_else(|| ReadError::Failed("the row about openings cannot be read".to_owned()))?;
-    Ok(Opening { epoch: u64::from_le_bytes(epoch), unclean_starts: u64::from_le_bytes(unclean) })
+    let number = |at: usize| Some(u64::from_le_bytes(*value.get(at..)?.first_chunk()?));
+    let read = || {
+        let [OPENING_VERSION, has_run @ (0 | 1), ..] = *value else { return None };
+        let run = SystemRun(value.get(26..)?.try_into().ok()?);
+        Some(Opening {
+            epoch: number(2)?,
+            unclean_starts: number(10)?,
+            system_runs: number(18)?,
+            run: (has_run == 1).then_some(run),
+        })
+    };
+    read().ok_or_else(|| ReadError::Failed("the row about openings cannot be read".to_owned()))
 }
 
 impl Shared {

@@ -192,9 +192,13 @@ impl Strands {
     }
 
     /// Names the time between two moments at which unsynced writes may have been lost: changes with
-    /// every opening and every failed sync.
+    /// every run of the operating system and every failed sync.
+    ///
+    /// Not with every start: what was written survives the process, and a client that sent its unsynced
+    /// writes again after a mere restart could put them over what another client has synced since.
     pub fn write_epoch(&self) -> u64 {
-        (self.shared.opening.epoch << 24) | self.shared.log.stats().failed_syncs.min(0xff_ffff)
+        (self.shared.opening.system_runs << 24)
+            | self.shared.log.stats().failed_syncs.min(0xff_ffff)
     }
 
     /// The machine that this runs on.

@@ -18,6 +18,7 @@ use proptest::prelude::*;
 
 use crate::{Commit, CommitError, Options, Order, Position, ReadError, StrandId, Strands, Table};
 
+mod epochs;
 mod failed_sync;
 mod forgotten_sync;
 mod full_disk;

@@ -13,7 +13,7 @@ use crate::sim::image::PAGE_BYTES;
 use crate::sim::outcome::{Kept, Lost, Outcome, Seeded};
 use crate::sim::tree::{Found, NodeId, Tree};
 use crate::sim::{Counts, Reached, lock};
-use crate::{DirEntry, DirLock, Disk, File, OpenMode, Space};
+use crate::{DirEntry, DirLock, Disk, File, OpenMode, Space, SystemRun};
 
 /// Everything about the machine's disk.
 #[derive(Clone, Debug)]
@@ -21,6 +21,8 @@ pub(super) struct State {
     tree: Tree,
     locks: BTreeSet<NodeId>,
     boot: u64,
+    /// Power cuts so far.
+    cuts: u64,
     off: bool,
     pub(super) faults: Faults,
     pub(super) counts: Counts,
@@ -42,6 +44,7 @@ impl State {
             tree: Tree::new(),
             locks: BTreeSet::new(),
             boot: 0,
+            cuts: 0,
             off: false,
             faults: Faults::default(),
             counts: Counts::default(),
@@ -61,6 +64,7 @@ impl State {
         self.tree.crash(outcome);
         self.faults = Faults::default();
         self.off = false;
+        self.cuts += 1;
         self.restart();
     }
 
@@ -348,6 +352,12 @@ impl Disk for SimDisk {
         state.tree.find(path)?;
         let available_bytes = state.available_pages().saturating_mul(PAGE_BYTES);
         Ok(Space { total_bytes: state.capacity_bytes, available_bytes })
+    }
+
+    fn system_run(&self) -> io::Result<SystemRun> {
+        let state = lock(&self.state);
+        state.look(self.boot)?;
+        Ok(SystemRun(u128::from(state.cuts).to_be_bytes()))
     }
 }
 
