@@ -260,3 +260,22 @@ fn a_deleted_volume_is_gone_for_those_who_have_it_mounted() {
     assert!(fs::read(mount.path("x")).is_err());
     mount.unmount();
 }
+
+#[test]
+fn what_one_mount_synced_is_not_overwritten_by_what_another_had_not_when_the_server_restarts() {
+    let (temp, data) = fresh();
+    let server = Server::start(&data);
+    server.ok(&["volume", "create", "v"]);
+    let one = Mount::new(&server, "v", &temp.path().join("one"));
+    let other = Mount::new(&server, "v", &temp.path().join("other"));
+    let unsynced = fs::File::create(one.dir.join("file")).unwrap();
+    unsynced.write_all_at(b"old", 0).unwrap();
+    let synced = fs::OpenOptions::new().write(true).open(other.dir.join("file")).unwrap();
+    synced.write_all_at(b"new", 0).unwrap();
+    synced.sync_all().unwrap();
+    server.kill9();
+    let _server = Server::start(&data);
+    unsynced.sync_all().unwrap();
+    assert_eq!(fs::read(one.dir.join("file")).unwrap(), b"new");
+    assert_eq!(fs::read(other.dir.join("file")).unwrap(), b"new");
+}
