@@ -46,7 +46,7 @@ pub enum ProduceError {
     #[error(transparent)]
     Refused(#[from] AppendFault),
     /// The disk is full. Nothing was stored; works again when there is room.
-    #[error("no space left on the data disk; delete something or make room, then try again")]
+    #[error("no space left on the data disk; make room on it, then try again")]
     NoSpace,
     /// What is stored of this partition cannot be read, so its end is unknown.
     #[error("the partition is damaged: {0}")]
@@ -163,7 +163,7 @@ pub enum CreateTopicError {
         limit: usize,
     },
     /// The disk is full. Nothing was created; works again when there is room.
-    #[error("no space left on the data disk; delete something or make room, then try again")]
+    #[error("no space left on the data disk; make room on it, then try again")]
     NoSpace,
     /// Storage failed: whether the topic exists after a restart is unknown.
     #[error("storage failed ({0}); restart the server after checking the disk")]

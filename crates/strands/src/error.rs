@@ -74,7 +74,7 @@ pub enum CommitError {
     },
     /// The disk is full, or below the reserve kept for deletes and packing. Nothing was acknowledged;
     /// works again when there is room.
-    #[error("no space left on the data disk; delete something or make room, then try again")]
+    #[error("no space left on the data disk; make room on it, then try again")]
     NoSpace,
     /// Storage failed; nothing more is acknowledged until the server is restarted.
     #[error("storage failed ({0}); restart the server after checking the disk")]

@@ -10,7 +10,7 @@ use crate::volumes::VolumeName;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
     /// The disk is full. Nothing was done; make room, then try again.
-    #[error("no space left on the data disk; delete something or make room, then try again")]
+    #[error("no space left on the data disk; make room on it, then try again")]
     NoSpace,
     /// A row cannot be understood, or bytes are missing.
     #[error("the volume's rows are damaged: {0}")]
