@@ -2,6 +2,8 @@
 //!
 //! No catch-all arms: a new way to fail does not compile until it has a code here.
 
+use std::collections::HashSet;
+
 use broker::{
     AppendFault, CreateTopicError, DeleteTopicError, EpochError, FetchError, OffsetError,
     ProduceError, RecordOffset, Topic,
@@ -99,5 +101,17 @@ pub(super) fn partition(topic: Option<&Topic>, index: i32) -> Result<(&Topic, u3
     match u32::try_from(index) {
         Ok(partition) if partition < topic.partitions() => Ok((topic, partition)),
         Ok(_) | Err(_) => Err(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION),
+    }
+}
+
+/// What a request has named already. A request may name everything once: an answer for each of a
+/// million namings of one thing would cost more than the request justifies.
+#[derive(Debug, Default)]
+pub(super) struct Named<'a>(HashSet<(&'a str, i32)>);
+
+impl<'a> Named<'a> {
+    /// Takes note of a partition of a topic, and refuses it if it was named before.
+    pub(super) fn once(&mut self, topic: &'a str, partition: i32) -> Result<(), ErrorCode> {
+        if self.0.insert((topic, partition)) { Ok(()) } else { Err(ErrorCode::INVALID_REQUEST) }
     }
 }

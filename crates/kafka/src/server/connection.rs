@@ -196,11 +196,10 @@ impl<'a> Connection<'a> {
             return self.produce(head, frame).await;
         }
         self.drain().await?;
-        if api != ApiKey::Fetch {
+        if !may_be_dropped(api) {
             let answer = answer(self.door, api, head, &frame).await?;
             return self.send(answer).await;
         }
-        // Only a fetch may wait long, and only a fetch may be given up half way.
         let answer = tokio::select! {
             biased;
             answer = answer(self.door, api, head, &frame) => answer?,
@@ -241,6 +240,22 @@ impl<'a> Connection<'a> {
         }
         self.unanswered = Some(Box::pin(stored.settled()));
         Ok(())
+    }
+}
+
+/// Whether a request changes nothing and may take long, so that it is given up when its client hangs up or
+/// the server stops.
+fn may_be_dropped(api: ApiKey) -> bool {
+    match api {
+        ApiKey::Fetch | ApiKey::ListOffsets | ApiKey::OffsetForLeaderEpoch => true,
+        ApiKey::Produce
+        | ApiKey::Metadata
+        | ApiKey::FindCoordinator
+        | ApiKey::ApiVersions
+        | ApiKey::CreateTopics
+        | ApiKey::DeleteTopics
+        | ApiKey::DescribeConfigs
+        | ApiKey::DescribeCluster => false,
     }
 }
 

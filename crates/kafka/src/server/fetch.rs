@@ -116,12 +116,17 @@ async fn read_all<'a>(
     let mut pass = Pass { responses: Vec::new(), bytes: 0, failed: false, watched: Vec::new() };
     let limit =
         u32::try_from(request.max_bytes).unwrap_or(0).min(door.config.limits.fetch_bytes_max);
+    let mut named = codes::Named::default();
     for (topic, handle) in request.topics.iter().zip(handles) {
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for asked in &topic.partitions {
             let taken = u32::try_from(pass.bytes).unwrap_or(u32::MAX);
             let left = Allowance { bytes: limit.saturating_sub(taken), first: pass.bytes == 0 };
-            let response = match read(door, handle.as_ref(), asked, left).await {
+            let read = match named.once(&topic.topic, asked.partition) {
+                Ok(()) => read(door, handle.as_ref(), asked, left).await,
+                Err(code) => Err((code, None)),
+            };
+            let response = match read {
                 Ok(found) => {
                     pass.bytes += found.bytes.len();
                     let high_watermark = found.watched.high_watermark;

@@ -19,18 +19,24 @@ fn find(door: &Door, name: &str) -> Option<Topic> {
     TopicName::new(name).ok().and_then(|name| door.broker.topic(&name))
 }
 
-/// Finds an offset per partition. There are no transactions, so the isolation level changes nothing.
+/// Finds an offset per partition. May be dropped at any time. There are no transactions, so the isolation level changes nothing.
 pub(super) async fn list(
     door: &Door,
     request: ListOffsetsRequest,
     version: i16,
 ) -> ListOffsetsResponse {
     let mut topics = Vec::with_capacity(request.topics.len());
-    for topic in request.topics {
+    let mut named = codes::Named::default();
+    for topic in &request.topics {
         let handle = find(door, &topic.name);
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for asked in &topic.partitions {
-            let found = list_one(door, handle.as_ref(), asked, version).await;
+            let found = match named.once(&topic.name, asked.partition_index) {
+                Ok(()) => list_one(door, handle.as_ref(), asked, version).await,
+                Err(code) => Err(code),
+            };
+            // A search may decompress a batch; other connections get their turn in between.
+            tokio::task::yield_now().await;
             partitions.push(found.unwrap_or_else(|error_code| {
                 door.metrics.count_error(error_code);
                 ListOffsetsPartitionResponse {
@@ -40,7 +46,7 @@ pub(super) async fn list(
                 }
             }));
         }
-        topics.push(ListOffsetsTopicResponse { name: topic.name, partitions });
+        topics.push(ListOffsetsTopicResponse { name: topic.name.clone(), partitions });
     }
     ListOffsetsResponse { topics, ..Default::default() }
 }
@@ -73,17 +79,22 @@ async fn list_one(
     })
 }
 
-/// Says where each epoch ended, or -1 for an epoch that has not begun.
+/// Says where each epoch ended, or -1 for an epoch that has not begun. May be dropped at any time.
 pub(super) async fn epoch_ends(
     door: &Door,
     request: OffsetForLeaderEpochRequest,
 ) -> OffsetForLeaderEpochResponse {
     let mut topics = Vec::with_capacity(request.topics.len());
-    for topic in request.topics {
+    let mut named = codes::Named::default();
+    for topic in &request.topics {
         let handle = find(door, &topic.topic);
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for asked in &topic.partitions {
-            let found = epoch_end(door, handle.as_ref(), asked).await;
+            let found = match named.once(&topic.topic, asked.partition) {
+                Ok(()) => epoch_end(door, handle.as_ref(), asked).await,
+                Err(code) => Err(code),
+            };
+            tokio::task::yield_now().await;
             partitions.push(found.unwrap_or_else(|error_code| {
                 door.metrics.count_error(error_code);
                 EpochPartitionResponse {
@@ -93,7 +104,7 @@ pub(super) async fn epoch_ends(
                 }
             }));
         }
-        topics.push(EpochTopicResponse { topic: topic.topic, partitions });
+        topics.push(EpochTopicResponse { topic: topic.topic.clone(), partitions });
     }
     OffsetForLeaderEpochResponse { topics, ..Default::default() }
 }

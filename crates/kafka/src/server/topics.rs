@@ -1,5 +1,7 @@
 //! Metadata, CreateTopics and DeleteTopics.
 
+use std::collections::HashSet;
+
 use broker::{Topic, TopicId, TopicName};
 
 use crate::server::{Door, NODE_ID, codes, settings};
@@ -36,7 +38,12 @@ pub(super) async fn metadata(
     match asked {
         None => topics.extend(door.broker.topics().iter().map(|topic| describe(door, topic))),
         Some(asked) => {
+            let mut named = HashSet::new();
             for one in asked {
+                // Kafka too answers once for a topic, however often it is named.
+                if !named.insert((one.name.clone(), one.topic_id)) {
+                    continue;
+                }
                 let (name, id) = (one.name.clone(), one.topic_id);
                 let found = find_or_create(door, one, request.allow_auto_topic_creation).await;
                 topics.push(match found {

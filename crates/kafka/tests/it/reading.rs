@@ -76,17 +76,12 @@ async fn the_end_gives_nothing_and_beyond_it_is_out_of_range() {
     let client = bed.client_with_topic().await;
     produce(&client, &["a"]).await;
     assert!(client.fetch("t", 0, from(1)).await.unwrap().batches.is_empty());
-    let answers = fetched(&client, &fetch_of(&[(0, 2), (0, -1), (7, 0)])).await;
+    let answers = fetched(&client, &fetch_of(&[(0, 2), (7, 0)])).await;
     let codes: Vec<_> = answers.iter().map(|answer| answer.error_code).collect();
-    assert_eq!(
-        codes,
-        [
-            ErrorCode::OFFSET_OUT_OF_RANGE,
-            ErrorCode::OFFSET_OUT_OF_RANGE,
-            ErrorCode::UNKNOWN_TOPIC_OR_PARTITION
-        ]
-    );
+    assert_eq!(codes, [ErrorCode::OFFSET_OUT_OF_RANGE, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION]);
     assert_eq!((answers[0].log_start_offset, answers[0].high_watermark), (0, 1));
+    let negative = &fetched(&client, &fetch_of(&[(0, -1)])).await[0];
+    assert_eq!(negative.error_code, ErrorCode::OFFSET_OUT_OF_RANGE);
 }
 
 #[tokio::test]
@@ -211,17 +206,40 @@ async fn places_that_are_not_known_are_refused() {
         current_leader_epoch,
         timestamp,
     };
-    let partitions = vec![partition(0, -4, -1), partition(3, -1, -1), partition(0, -1, 9)];
-    let topics = vec![ListOffsetsTopic { name: "t".to_owned(), partitions }];
-    let request = ListOffsetsRequest { topics, ..Default::default() };
+    for (asked, code) in [
+        (partition(0, -4, -1), ErrorCode::UNSUPPORTED_VERSION),
+        (partition(3, -1, -1), ErrorCode::UNKNOWN_TOPIC_OR_PARTITION),
+        (partition(0, -1, 9), ErrorCode::UNKNOWN_LEADER_EPOCH),
+    ] {
+        let topics = vec![ListOffsetsTopic { name: "t".to_owned(), partitions: vec![asked] }];
+        let request = ListOffsetsRequest { topics, ..Default::default() };
+        let response = client.call(&request).await.unwrap();
+        assert_eq!(response.topics[0].partitions[0].error_code, code);
+    }
+}
+
+#[tokio::test]
+async fn a_partition_is_answered_once_per_request() {
+    let bed = Bed::start().await;
+    let client = bed.client_with_topic().await;
+    produce(&client, &["a"]).await;
+    let codes = [ErrorCode::NONE, ErrorCode::INVALID_REQUEST];
+
+    let answers = fetched(&client, &fetch_of(&[(0, 0), (0, 0)])).await;
+    assert_eq!([answers[0].error_code, answers[1].error_code], codes);
+    assert!(answers[1].records.as_ref().unwrap().is_empty());
+
+    let partitions = vec![ListOffsetsPartition { current_leader_epoch: -1, ..Default::default() }];
+    let topic = ListOffsetsTopic { name: "t".to_owned(), partitions };
+    let topics = vec![topic.clone(), topic];
+    let response = client.call(&ListOffsetsRequest { topics, ..Default::default() }).await.unwrap();
+    let partition = |topic: usize| response.topics[topic].partitions[0].error_code;
+    assert_eq!([partition(0), partition(1)], codes);
+
+    let topic = EpochTopic { topic: "t".to_owned(), partitions: vec![EpochPartition::default()] };
+    let topics = vec![topic.clone(), topic];
+    let request = OffsetForLeaderEpochRequest { topics, ..Default::default() };
     let response = client.call(&request).await.unwrap();
-    let codes: Vec<_> = response.topics[0].partitions.iter().map(|p| p.error_code).collect();
-    assert_eq!(
-        codes,
-        [
-            ErrorCode::UNSUPPORTED_VERSION,
-            ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
-            ErrorCode::UNKNOWN_LEADER_EPOCH
-        ]
-    );
+    let partition = |topic: usize| response.topics[topic].partitions[0].error_code;
+    assert_eq!([partition(0), partition(1)], codes);
 }

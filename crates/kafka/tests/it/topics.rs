@@ -59,6 +59,16 @@ async fn every_version_of_metadata_lists_all_topics() {
     }
 }
 
+#[tokio::test]
+async fn a_topic_is_described_once_however_often_it_is_named() {
+    let bed = Bed::start().await;
+    let client = bed.client_with_topic().await;
+    let named = MetadataRequestTopic { name: Some("t".to_owned()), ..Default::default() };
+    let topics = Some(vec![named; 100]);
+    let response = client.call(&MetadataRequest { topics, ..Default::default() }).await.unwrap();
+    assert_eq!(response.topics.len(), 1);
+}
+
 async fn by_id(client: &Client, topic_id: Uuid) -> (ErrorCode, Option<String>) {
     let asked = MetadataRequestTopic { topic_id, name: None };
     let request = MetadataRequest { topics: Some(vec![asked]), ..Default::default() };
