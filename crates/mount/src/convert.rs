@@ -130,8 +130,17 @@ pub(crate) fn rename_mode(flags: RenameFlags) -> Result<RenameMode, TreeError> {
 pub(crate) fn set_time(time: TimeOrNow) -> SetTime {
     match time {
         TimeOrNow::Now => SetTime::Now,
-        TimeOrNow::SpecificTime(at) => SetTime::At(timestamp(at)),
+        TimeOrNow::SpecificTime(at) => SetTime::At(timestamp_from_fuser(at)),
     }
+}
+
+/// What the kernel sent. Before 1970 it sends seconds rounded down and nanoseconds that go forward from there;
+/// fuser goes both backwards, which is undone here.
+fn timestamp_from_fuser(time: SystemTime) -> Timestamp {
+    let Err(error) = time.duration_since(UNIX_EPOCH) else { return timestamp(time) };
+    let before = error.duration();
+    let seconds = i64::try_from(before.as_secs()).unwrap_or(i64::MAX);
+    Timestamp { seconds: -seconds, nanos: before.subsec_nanos() }
 }
 
 fn timestamp(time: SystemTime) -> Timestamp {
@@ -180,6 +189,14 @@ mod tests {
             prop_assert_eq!(numbers.kernel(Ino(root)), INodeNo::ROOT);
             prop_assert_eq!(numbers.tree(numbers.kernel(Ino(other))), Ino(other));
         }
+    }
+
+    #[test]
+    fn a_time_before_1970_is_set_as_the_kernel_sent_it() {
+        // As fuser 0.18 makes it of -6 s and 999,999,999 ns.
+        let sent = UNIX_EPOCH - Duration::new(6, 999_999_999);
+        let set = set_time(TimeOrNow::SpecificTime(sent));
+        assert_eq!(set, SetTime::At(Timestamp { seconds: -6, nanos: 999_999_999 }));
     }
 
     #[test]
