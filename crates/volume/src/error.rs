@@ -22,7 +22,9 @@ pub enum StoreError {
 
 /// Why bytes are not the name of a volume.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a volume's name is 1 to 64 of the characters a-z, 0-9, '.', '_' and '-'")]
+#[error(
+    "a volume's name is 1 to 64 of the characters a-z, 0-9, '.', '_' and '-', but not '.' or '..'"
+)]
 pub struct VolumeNameError;
 
 /// Why a volume was not made.

@@ -27,7 +27,8 @@ const PAGE_ROWS: usize = 256;
 /// Key of the counter of volumes: no volume has the number 0.
 const COUNTER: VolumeId = VolumeId(0);
 
-/// A volume's name: 1 to 64 of `a-z`, `0-9`, `.`, `_` and `-`.
+/// A volume's name: 1 to 64 of `a-z`, `0-9`, `.`, `_` and `-`, but neither `.` nor `..`, which mean
+/// something else in paths and addresses.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct VolumeName(String);
 
@@ -38,7 +39,8 @@ impl VolumeName {
     /// Checks and takes a name.
     pub fn new(name: &str) -> Result<Self, VolumeNameError> {
         let allowed = |byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'_' | b'-');
-        if matches!(name.len(), 1..=Self::BYTES_MAX) && name.bytes().all(allowed) {
+        let bytes = matches!(name.len(), 1..=Self::BYTES_MAX) && name.bytes().all(allowed);
+        if bytes && !matches!(name, "." | "..") {
             Ok(Self(name.to_owned()))
         } else {
             Err(VolumeNameError)

@@ -132,7 +132,7 @@ fn only_plain_names_are_names_of_volumes() {
     for good in ["a", "my-volume_2.old", "0", &"x".repeat(64)] {
         assert_eq!(VolumeName::new(good).unwrap().as_str(), good);
     }
-    for bad in ["", "A", "a b", "a/b", "ä", &"x".repeat(65), "a\0"] {
+    for bad in ["", ".", "..", "A", "a b", "a/b", "ä", &"x".repeat(65), "a\0"] {
         assert!(VolumeName::new(bad).is_err(), "{bad:?}");
     }
 }
