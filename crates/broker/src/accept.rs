@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::batch::{Batch, BatchError, Header};
+use crate::batch::{Batch, BatchError, Compression, Header};
 use crate::error::AppendFault;
 
 /// Checks that `bytes` is exactly one record batch that may be stored as it is.
@@ -45,15 +45,24 @@ fn refusal(header: &Header) -> Option<&'static str> {
     if header.last_offset_delta != header.record_count - 1 {
         return Some("its last offset does not match its record count");
     }
+    // With a codec only reading the records could tell.
+    let records = usize::try_from(header.record_count).unwrap_or(usize::MAX);
+    let is_plain = matches!(header.compression(), Ok(Compression::None));
+    if is_plain && records.saturating_mul(RECORD_BYTES_MIN) > header.bytes {
+        return Some("it is too short for its record count");
+    }
     None
 }
+
+/// A record without key, value and headers: seven fields of one byte each.
+const RECORD_BYTES_MIN: usize = 7;
 
 #[cfg(test)]
 mod tests {
     //! Goal: each thing that a batch must not be is refused by its own name.
 
     use super::*;
-    use crate::batch::{Builder, Compression, NewRecord};
+    use crate::batch::{Builder, NewRecord};
 
     const LIMIT: u64 = 1000;
 
@@ -99,6 +108,13 @@ mod tests {
         check_refused(|bytes| bytes[22] = 8, "only the broker may set the time of appending");
         check_refused(|bytes| bytes[60] = 0, "it has no records");
         check_refused(|bytes| bytes[60] = 3, "its last offset does not match its record count");
+        check_refused(
+            |bytes| {
+                bytes[23..27].copy_from_slice(&(i32::MAX - 1).to_be_bytes());
+                bytes[57..61].copy_from_slice(&i32::MAX.to_be_bytes());
+            },
+            "it is too short for its record count",
+        );
         check_refused(|bytes| bytes.extend_from_within(..), "bytes follow the batch");
     }
 

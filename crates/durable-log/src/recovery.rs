@@ -317,7 +317,7 @@ fn repair(
             let kept_as = keep_aside(host, dir, segment, tail)?;
             tracing::warn!(
                 segment = %segment.path.display(), at = cut, bytes, kept_as = ?kept_as,
-                "cut a torn end off the log; nothing in it was promised to anybody"
+                "cut an unreadable end off the log and kept it aside; nothing in the log says that it was durable"
             );
             Some(Torn { path: segment.path.clone(), at: cut, bytes, kept_as })
         }

@@ -87,7 +87,10 @@ impl Shared {
             let failed = cleaned.is_err() || packed.is_err();
             for error in [&cleaned, &packed].into_iter().filter_map(|result| result.as_ref().err())
             {
-                tracing::warn!(%error, "packing stopped; trying again");
+                // A round that a stop interrupts is no fault; the next start packs on.
+                if !self.stopping.load(Ordering::Acquire) {
+                    tracing::warn!(%error, "packing stopped; trying again");
+                }
             }
             lock(&self.pack_stats).last_error = packed.err().map(PackError::trouble);
             self.progress.notify_waiters();
@@ -325,15 +328,19 @@ impl Shared {
 
     /// Whether one of the triggers says that it is time.
     fn is_due(&self) -> bool {
-        let bytes = self.log.stats().segment_bytes;
+        let log = self.log.stats();
+        let bytes = log.segment_bytes;
         let state = self.read_state();
         let now = self.host.clock.monotonic();
         let aged = match (self.options.pack_after_age, state.unpacked_since) {
             (Some(age), Some(since)) => now.since(since) >= age,
             _ => false,
         };
-        let has_pieces = state.pieces.count() > 0;
-        (has_pieces && (aged || bytes >= self.options.pack_after_bytes))
+        let is_large = bytes >= self.options.pack_after_bytes;
+        // Without pieces there is nothing to pack, but sealed segments can go.
+        let is_of_use = state.pieces.count() > 0 || log.segments > 1;
+        (is_of_use && is_large)
+            || (state.pieces.count() > 0 && aged)
             || bytes >= self.options.journal_bytes_max / 2
             || state.pieces.count() > self.options.journal_pieces_max / 2
     }

@@ -8,6 +8,7 @@
 use std::cmp::Ordering;
 use std::ops::{Bound, ControlFlow, Range};
 use std::sync::Arc;
+use std::time::Duration;
 
 use block_store::{BlockName, BlockStore};
 use bytes::{Bytes, BytesMut};
@@ -16,7 +17,7 @@ use durable_log::Slice;
 use crate::error::ReadError;
 use crate::extents;
 use crate::overlay::Version;
-use crate::shared::{Shared, stored_value};
+use crate::shared::{Shared, lock, stored_value};
 use crate::types::{Order, Position, StrandId, Table};
 
 /// What a hole means to the reader.
@@ -159,6 +160,23 @@ impl Shared {
     }
 }
 
+impl Shared {
+    /// Reads what was planned. Bytes that cannot be found are also told to the operator, at most once
+    /// in [`WARN_EVERY`]: a client that tries for ever does not look into blocks.
+    pub(crate) fn fetch(&self, plan: ReadPlan) -> Result<Bytes, ReadError> {
+        let fetched = plan.fetch(&self.blocks);
+        if let Err(error) = &fetched {
+            let now = self.host.clock.monotonic();
+            let mut warned = lock(&self.warned);
+            if warned.is_none_or(|then| now.since(then) >= WARN_EVERY) {
+                tracing::warn!(%error, "bytes that should be there cannot be read");
+                *warned = Some(now);
+            }
+        }
+        fetched
+    }
+}
+
 impl ReadPlan {
     /// Whether no block has to be read, so that the bytes come from the page cache or memory.
     pub(crate) fn is_at_hand(&self) -> bool {
@@ -166,7 +184,7 @@ impl ReadPlan {
     }
 
     /// Reads the bytes. One part comes back as it lies; several are gathered.
-    pub(crate) fn fetch(self, blocks: &Arc<dyn BlockStore>) -> Result<Bytes, ReadError> {
+    fn fetch(self, blocks: &Arc<dyn BlockStore>) -> Result<Bytes, ReadError> {
         let mut at = self.start;
         let mut gathered = BytesMut::new();
         let many = self.parts.len() > 1;
@@ -324,3 +342,6 @@ fn precedes(order: Order, one: &[u8], other: &[u8]) -> bool {
 
 /// How often a read is planned without a lock before it takes one.
 const UNLOCKED_TRIES: u32 = 8;
+
+/// Between two warnings about bytes that cannot be found.
+const WARN_EVERY: Duration = Duration::from_secs(10);

@@ -61,6 +61,8 @@ pub(crate) struct Shared {
     pub(crate) view_error: Mutex<Option<String>>,
     pub(crate) stopping: AtomicBool,
     pub(crate) disk_room: Mutex<DiskRoom>,
+    /// When bytes that could not be found were last warned about.
+    pub(crate) warned: Mutex<Option<Monotonic>>,
 }
 
 /// What commits change, behind one lock that is never held across I/O.
@@ -149,6 +151,7 @@ impl Shared {
             view_error: Mutex::default(),
             stopping: AtomicBool::new(false),
             disk_room: Mutex::default(),
+            warned: Mutex::default(),
         }
     }
 

@@ -154,7 +154,7 @@ impl Strands {
         offset: u64,
         len: u32,
     ) -> Result<Bytes, ReadError> {
-        self.shared.plan_read(strand, offset, len, Holes::Zeros)?.fetch(&self.shared.blocks)
+        self.shared.fetch(self.shared.plan_read(strand, offset, len, Holes::Zeros)?)
     }
 
     /// [`Strands::read_dense`] for a thread that may block.
@@ -164,7 +164,7 @@ impl Strands {
         offset: u64,
         len: u32,
     ) -> Result<Bytes, ReadError> {
-        self.shared.plan_read(strand, offset, len, Holes::Refuse)?.fetch(&self.shared.blocks)
+        self.shared.fetch(self.shared.plan_read(strand, offset, len, Holes::Refuse)?)
     }
 
     /// One past the last byte of a strand that was written and not cut since.
@@ -225,10 +225,10 @@ impl Strands {
 
     async fn fetch(&self, plan: ReadPlan) -> Result<Bytes, ReadError> {
         if plan.is_at_hand() {
-            return plan.fetch(&self.shared.blocks);
+            return self.shared.fetch(plan);
         }
-        let blocks = Arc::clone(&self.shared.blocks);
-        let fetched = tokio::task::spawn_blocking(move || plan.fetch(&blocks)).await;
+        let shared = Arc::clone(&self.shared);
+        let fetched = tokio::task::spawn_blocking(move || shared.fetch(plan)).await;
         fetched.unwrap_or_else(|error| Err(ReadError::Failed(error.to_string())))
     }
 }
