@@ -70,8 +70,11 @@ pub(crate) enum Command {
   strandline mount home /mnt --read-only")]
     Mount(MountArgs),
     /// Unmount a volume
-    #[command(after_help = "Example:
-  strandline unmount /mnt")]
+    #[command(
+        visible_alias = "umount",
+        after_help = "Example:
+  strandline unmount /mnt"
+    )]
     Unmount {
         /// Where it is mounted
         #[arg(value_hint = ValueHint::DirPath)]
@@ -122,8 +125,8 @@ pub(crate) enum Command {
     /// Print any file that the server writes
     #[command(after_help = "Examples:
   strandline inspect strandline-data/FORMAT
-  strandline inspect strandline-data/journal/* | less
-  strandline inspect --json strandline-data/blocks/*/* | jq .")]
+  strandline inspect strandline-data/journal/*.seg | less
+  strandline inspect --json strandline-data/blocks/*/*/*.blk | jq .")]
     Inspect {
         /// The files
         #[arg(required = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
@@ -213,6 +216,9 @@ pub(crate) struct MountArgs {
 #[derive(Debug, Subcommand)]
 pub(crate) enum VolumeCommand {
     /// Make a new, empty volume
+    #[command(after_help = "Examples:
+  strandline volume create home
+  strandline volume create mail --durability synced")]
     Create {
         /// Its name
         name: String,
@@ -221,12 +227,17 @@ pub(crate) enum VolumeCommand {
         durability: DurabilityArg,
     },
     /// List all volumes
+    #[command(after_help = "Examples:
+  strandline volume list
+  strandline volume list --json | jq .")]
     List {
         /// Print JSON
         #[arg(long)]
         json: bool,
     },
-    /// Delete a volume with everything in it
+    /// Delete a volume with everything in it, also while it is mounted
+    #[command(after_help = "Example:
+  strandline volume delete home --yes")]
     Delete {
         /// Its name
         name: String,
@@ -239,6 +250,9 @@ pub(crate) enum VolumeCommand {
 #[derive(Debug, Subcommand)]
 pub(crate) enum TopicCommand {
     /// Make a new topic
+    #[command(after_help = "Examples:
+  strandline topic create orders --partitions 4
+  strandline topic create clicks --durability written")]
     Create {
         /// Its name
         name: String,
@@ -250,12 +264,18 @@ pub(crate) enum TopicCommand {
         durability: DurabilityArg,
     },
     /// List all topics
+    #[command(after_help = "Examples:
+  strandline topic list
+  strandline topic list --json | jq .")]
     List {
         /// Print JSON
         #[arg(long)]
         json: bool,
     },
     /// Show a topic's settings and partitions
+    #[command(after_help = "Examples:
+  strandline topic describe orders
+  strandline topic describe orders --json | jq .partitions")]
     Describe {
         /// Its name
         name: String,
@@ -264,6 +284,8 @@ pub(crate) enum TopicCommand {
         json: bool,
     },
     /// Delete a topic with all its records
+    #[command(after_help = "Example:
+  strandline topic delete orders --yes")]
     Delete {
         /// Its name
         name: String,

@@ -146,9 +146,11 @@ impl Client {
                 | io::ErrorKind::ConnectionRefused
                 | io::ErrorKind::NotADirectory,
             ) => {
-                let data = data.display();
+                let whole = std::path::absolute(data).unwrap_or_else(|_| data.clone());
+                let (data, whole) = (data.display(), whole.display());
                 Failure::new(format!(
-                    "no server is running on {data}; start one with `strandline serve --data {data}`"
+                    "no server is running on {whole}; start one with `strandline serve --data {data}`, or name \
+                     the data directory of the one that runs with --data"
                 ))
             }
             (Self::Control(data), io::ErrorKind::PermissionDenied) => Failure::new(format!(

@@ -201,7 +201,7 @@ impl FromStr for HostPort {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let want = || "expected HOST:PORT, for example 127.0.0.1:9092".to_owned();
+        let want = || "expected HOST:PORT, for example 127.0.0.1:8080".to_owned();
         if let Ok(address) = text.parse::<SocketAddr>() {
             return Ok(Self { host: address.ip().to_string(), port: address.port() });
         }

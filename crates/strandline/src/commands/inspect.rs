@@ -46,6 +46,7 @@ fn print(host: &Host, path: &Path, json: bool, out: &mut Out) -> Outcome {
         magic if magic.starts_with(b"strndlog") => journal::print_segment(host, path, json, out),
         magic if magic.starts_with(b"strndend") => journal::print_marker(host, path, json, out),
         magic if magic.starts_with(FORMAT_MAGIC.as_bytes()) => print_format(host, path, json, out),
+        [] => Err(Failure::new(format!("{} is empty: there is nothing to print", path.display()))),
         _ if is_torn(path) => journal::print_torn(path, &file, json, out),
         _ => Err(Failure::new(format!(
             "{}, offset 0: this is none of our files: it begins with {}",

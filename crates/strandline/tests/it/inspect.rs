@@ -141,7 +141,7 @@ fn a_strangers_file_is_refused() {
     std::fs::write(&path, "\\documentclass").unwrap();
     refused(&path, "none of our files");
     std::fs::write(&path, "").unwrap();
-    refused(&path, "none of our files");
+    refused(&path, "is empty");
     let missing = inspect(&temp.path().join("nix"), &[]);
     assert!(missing.stderr.starts_with("error: cannot read "), "{}", missing.stderr);
 }
