@@ -1,5 +1,6 @@
 //! Writers of files, and the model of what must be in them.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,8 +36,8 @@ struct Model {
     bytes: Vec<u8>,
     /// Bytes that may be old or new, because an answer never came.
     uncertain: Vec<bool>,
-    /// The file's size may be this one instead, for the same reason.
-    other_size: Option<usize>,
+    /// The file's size may be one of these instead, for the same reason.
+    other_sizes: BTreeSet<usize>,
 }
 
 /// All writers.
@@ -138,7 +139,13 @@ impl Writer {
 impl Model {
     fn new(name: &str) -> Self {
         let name = Name::new(name.as_bytes()).unwrap();
-        Self { name, ino: None, bytes: Vec::new(), uncertain: Vec::new(), other_size: None }
+        Self {
+            name,
+            ino: None,
+            bytes: Vec::new(),
+            uncertain: Vec::new(),
+            other_sizes: BTreeSet::new(),
+        }
     }
 
     /// One random operation.
@@ -187,8 +194,8 @@ impl Model {
         let written = client.write(ino, at, bytes.clone()).await;
         if written.is_err() {
             // It may have happened, in whole or not at all.
-            self.other_size =
-                Some(self.bytes.len().max(end)).filter(|&size| size > self.bytes.len());
+            let longer: Vec<_> = self.sizes().map(|size| size.max(end)).collect();
+            self.other_sizes.extend(longer);
             self.uncertain.resize(self.uncertain.len().max(end), true);
             self.uncertain[start..end].fill(true);
         } else {
@@ -204,7 +211,7 @@ impl Model {
         let cut = client.set_attr(&Caller::root(), ino, change).await;
         let size = usize::try_from(size).unwrap();
         if cut.is_err() {
-            self.other_size = Some(size);
+            self.other_sizes.insert(size);
             let from = size.min(self.bytes.len());
             self.uncertain.resize(self.uncertain.len().max(size), true);
             self.uncertain[from..].fill(true);
@@ -212,12 +219,17 @@ impl Model {
             self.extend_to(size);
             self.bytes.truncate(size);
             self.uncertain.truncate(size);
-            self.other_size = None;
+            self.other_sizes.clear();
         }
         cut.map(drop)
     }
 
-    /// What an answered change that reaches `end` says about the size. An uncertain longer size stays uncertain.
+    /// What the size may be.
+    fn sizes(&self) -> impl Iterator<Item = usize> {
+        std::iter::once(self.bytes.len()).chain(self.other_sizes.iter().copied())
+    }
+
+    /// What an answered change that reaches `end` says about the size: whatever it was, it is at least that.
     fn extend_to(&mut self, end: usize) {
         if self.bytes.len() < end {
             self.bytes.resize(end, 0);
@@ -225,7 +237,7 @@ impl Model {
         if self.uncertain.len() < end {
             self.uncertain.resize(end, false);
         }
-        self.other_size = self.other_size.filter(|&size| size > self.bytes.len());
+        self.other_sizes = self.other_sizes.iter().map(|&size| size.max(end)).collect();
     }
 
     /// Reads the file and compares it with the model.
@@ -235,12 +247,8 @@ impl Model {
         let attr = client.lookup(&caller, client.root(), &self.name).await.unwrap();
         assert_eq!(attr.ino, ino, "{:?} is the file that was made", self.name);
         let size = usize::try_from(attr.size).unwrap();
-        let sizes = [Some(self.bytes.len()), self.other_size];
-        assert!(
-            sizes.contains(&Some(size)),
-            "{:?} has {size} bytes, not one of {sizes:?}",
-            self.name
-        );
+        let sizes: Vec<_> = self.sizes().collect();
+        assert!(sizes.contains(&size), "{:?} has {size} bytes, not one of {sizes:?}", self.name);
         let stored = read_all(client, ino, size).await;
         for (at, (&found, &expected)) in stored.iter().zip(&self.bytes).enumerate() {
             let certain = !self.uncertain[at];
