@@ -14,7 +14,8 @@
 //!   Each unit is as it was after some number of the operations on it since the last sync, units
 //!   independently of each other: a write may be there, be missing, or be torn between units, and a
 //!   later write may be there without an earlier one. Within a unit, operations are never reordered, and
-//!   a unit is never half written.
+//!   a unit is never half written. Whatever may be left of units of 4 KiB may be left of units of 512
+//!   bytes too; a seed finds it sooner when it is told.
 //! - **Size.** The file's size is the one after some number of the operations since the last sync. Bytes
 //!   below it that were never written, or whose write is lost, are as before, and zero where there was
 //!   nothing before. A cut that the size shows is complete: the bytes that it removed do not return. One
@@ -30,14 +31,16 @@
 //! # What a failed sync leaves
 //!
 //! As Linux does: the error is reported once, the pages count as clean, later syncs succeed without
-//! writing them, and reads show them until the power cut ([`Machine::fail_sync`]).
+//! writing them, and reads show them until the power cut ([`Machine::fail_sync`]). A later write makes
+//! durable what it wrote and nothing around it. A failed `sync_dir` has no effect: the names stay pending.
 //!
 //! # What is simulated besides
 //!
 //! The death of the process alone ([`Machine::kill`]), a full disk ([`Machine::fill_up`]: a write that
-//! does not fit leaves the pages that do), an operation that fails or a sync that is skipped
-//! ([`Machine::fail_at`], [`Machine::ignore_at`]), damage ([`Machine::flip_bit`]). A single-threaded run
-//! is the same for the same seed.
+//! does not fit leaves the pages that do), a file system that reserves no room
+//! ([`Machine::refuse_allocation`]), an operation that fails or a sync that is skipped
+//! ([`Machine::fail_at`], [`Machine::ignore_at`]), damage ([`Machine::flip_bit`], [`Machine::spoil`]). A
+//! single-threaded run is the same for the same seed.
 //!
 //! Operations are what changes the disk or syncs it: creating, writing, sizing, renaming, unlinking,
 //! syncing; not reading, listing, locking. They are numbered from 1 since the machine was made; see
@@ -171,6 +174,11 @@ impl Machine {
         self.state().capacity_bytes = bytes_total;
     }
 
+    /// Makes the disk refuse to reserve room, as some file systems do: [`io::ErrorKind::Unsupported`].
+    pub fn refuse_allocation(&self) {
+        self.state().refuses_allocation = true;
+    }
+
     /// What was asked of the disk so far.
     pub fn counts(&self) -> Counts {
         self.state().counts
@@ -212,6 +220,22 @@ impl Machine {
     /// [`io::ErrorKind::NotFound`] and its kin; [`io::ErrorKind::UnexpectedEof`] behind the file's end.
     pub fn flip_bit(&self, path: &Path, bit: u64) -> io::Result<()> {
         self.state().flip_bit(path, bit)
+    }
+
+    /// Makes the 4 KiB of a file that hold byte `at` unreadable, until all of them are written again or
+    /// the file is replaced. No operation.
+    ///
+    /// # Errors
+    ///
+    /// [`io::ErrorKind::NotFound`] and its kin.
+    pub fn spoil(&self, path: &Path, at: u64) -> io::Result<()> {
+        self.state().spoil(path, at)
+    }
+
+    /// The same number for the same names and bytes, as running code sees them: after a crash, a way to
+    /// tell whether another outcome left the same disk. No operation, and works while the power is off.
+    pub fn fingerprint(&self) -> u64 {
+        self.state().fingerprint()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -339,6 +363,35 @@ mod tests {
                 sync_dir(host)
             },
             &["a=", "a=-", "a=x"],
+        );
+    }
+
+    #[test]
+    fn a_file_that_is_used_again_under_another_name_may_be_found_under_the_old_one() {
+        check_outcomes(
+            |host| {
+                write(host, "old", "1")?;
+                sync(host, "old")?;
+                sync_dir(host)?;
+                rename(host, "old", "spare")?;
+                write(host, "spare", "2")?;
+                rename(host, "spare", "new")
+            },
+            &["old=1", "old=2", "spare=1", "spare=2", "new=1", "new=2"],
+        );
+    }
+
+    #[test]
+    fn a_name_that_was_replaced_leads_to_the_old_file_or_to_the_new_one() {
+        check_outcomes(
+            |host| {
+                write(host, "a", "1")?;
+                sync(host, "a")?;
+                sync_dir(host)?;
+                write(host, "tmp", "2")?;
+                rename(host, "tmp", "a")
+            },
+            &["a=1", "a=1 tmp=", "a=1 tmp=-", "a=1 tmp=2", "a=", "a=-", "a=2"],
         );
     }
 
@@ -508,6 +561,81 @@ mod tests {
         drop(file);
         write(&host, "b", "x").unwrap();
         assert_eq!(host.disk.space(Path::new(DIR)).unwrap().available_bytes, 2 * 4096);
+    }
+
+    #[test]
+    fn a_disk_may_refuse_to_reserve_room() {
+        let (machine, host) = machine();
+        machine.refuse_allocation();
+        let file = host.disk.open(&path("a"), OpenMode::Create).unwrap();
+        assert_eq!(file.allocate(4096).unwrap_err().kind(), io::ErrorKind::Unsupported);
+        assert_eq!(file.size().unwrap(), 0);
+        file.write_all_at(b"x", 0).unwrap();
+    }
+
+    #[test]
+    fn a_bad_page_is_an_error_of_the_reads_that_touch_it() {
+        let (machine, host) = machine();
+        write(&host, "a", "x").unwrap();
+        sync(&host, "a").unwrap();
+        sync_dir(&host).unwrap();
+        machine.spoil(&path("a"), 0).unwrap();
+        machine.crash(&mut Lost);
+        let file = machine.host().disk.open(&path("a"), OpenMode::ReadWrite).unwrap();
+        assert_eq!(file.read_at(&mut [0], 0).unwrap_err().raw_os_error(), Some(5));
+        machine.replace(&path("a"), b"y").unwrap();
+        assert_eq!(file.read_at(&mut [0], 0).unwrap(), 1);
+    }
+
+    #[test]
+    fn disks_with_the_same_names_and_bytes_have_the_same_fingerprint() {
+        let fingerprint = |work: &dyn Fn(&Host) -> io::Result<()>| {
+            let (machine, host) = machine();
+            work(&host).unwrap();
+            machine.fingerprint()
+        };
+        let once = fingerprint(&|host| write(host, "a", "xy"));
+        let twice = fingerprint(&|host| {
+            write(host, "b", "zyx")?;
+            rename(host, "b", "a")?;
+            let file = host.disk.open(&path("a"), OpenMode::ReadWrite)?;
+            file.write_all_at(&[1], 10_000)?;
+            file.set_size(2)?;
+            write(host, "a", "xy")
+        });
+        assert_eq!(once, twice);
+        assert_ne!(once, fingerprint(&|host| write(host, "a", "x")));
+        assert_ne!(once, fingerprint(&|host| write(host, "b", "xy")));
+        assert_ne!(once, fingerprint(&|host| write(host, "a", "xy").and(write(host, "b", ""))));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn names_after_a_crash_lie_between_the_last_sync_and_now(
+            work in proptest::collection::vec((0..4u8, 0..3u8, 0..3u8), 0..14), seed: u64,
+        ) {
+            let (machine, host) = machine();
+            let mut synced = String::new();
+            for (n, (what, from, to)) in work.into_iter().enumerate() {
+                let [from, to] = [from, to].map(|name| name.to_string());
+                // What is not there is not renamed or removed.
+                let _ = match what {
+                    0 => write(&host, &from, &n.to_string()).and_then(|()| sync(&host, &from)),
+                    1 => rename(&host, &from, &to),
+                    2 => host.disk.unlink(&path(&from)),
+                    _ => sync_dir(&host).map(|()| synced = state(&machine)),
+                };
+            }
+            let after = |outcome: &mut dyn Outcome| {
+                let crashed = machine.fork();
+                crashed.crash(outcome);
+                state(&crashed)
+            };
+            proptest::prop_assert_eq!(after(&mut Kept), state(&machine));
+            let names = |state: &str| state.split(' ').map(|file| file.split('=').next().map(str::to_owned)).collect::<Vec<_>>();
+            proptest::prop_assert_eq!(names(&after(&mut Lost)), names(&synced));
+            proptest::prop_assert_eq!(after(&mut Seeded::new(seed)), after(&mut Seeded::new(seed)));
+        }
     }
 
     #[test]

@@ -27,6 +27,7 @@ pub(super) struct State {
     pub(super) faults: Faults,
     pub(super) counts: Counts,
     pub(super) capacity_bytes: u64,
+    pub(super) refuses_allocation: bool,
 }
 
 /// What is planned to go wrong, by number of operation or sync.
@@ -49,6 +50,7 @@ impl State {
             faults: Faults::default(),
             counts: Counts::default(),
             capacity_bytes: u64::MAX,
+            refuses_allocation: false,
         }
     }
 
@@ -106,6 +108,16 @@ impl State {
             image.write(&[byte[0] ^ 1 << (bit % 8)], bit / 8);
         });
         Ok(())
+    }
+
+    pub(super) fn spoil(&mut self, path: &Path, at: u64) -> io::Result<()> {
+        let file = self.tree.find_file(path)?;
+        self.tree.file_mut(file)?.spoil(at);
+        Ok(())
+    }
+
+    pub(super) fn fingerprint(&self) -> u64 {
+        self.tree.fingerprint()
     }
 
     /// How many files and directories are remembered.
@@ -183,6 +195,9 @@ impl State {
 
     fn allocate(&mut self, boot: u64, file: NodeId, size: u64) -> io::Result<()> {
         self.operate(boot)?;
+        if self.refuses_allocation {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
         let node = self.tree.file(file)?;
         // As the system call refuses an empty range.
         if size == 0 {
@@ -379,7 +394,7 @@ impl File for SimFile {
     fn read_at(&self, buf: &mut [u8], at: u64) -> io::Result<usize> {
         let state = lock(&self.state);
         state.look(self.boot)?;
-        Ok(state.tree.file(self.file)?.live().read(buf, at))
+        Ok(state.tree.file(self.file)?.read(buf, at).ok_or(Errno::IO)?)
     }
 
     fn write_all_at(&self, buf: &[u8], at: u64) -> io::Result<()> {

@@ -2,7 +2,7 @@
 //!
 //! Invariant: unless a sync failed, `durable` with all of `pending` applied in order is `live`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::sim::image::{Image, PAGE_BYTES};
 use crate::sim::outcome::{Choice, Outcome};
@@ -14,6 +14,8 @@ pub(super) struct FileNode {
     pending: Vec<Operation>,
     /// Pages that `allocate` set aside, whether written or not.
     reserved_pages: u64,
+    /// Pages that cannot be read.
+    bad_pages: BTreeSet<u64>,
     /// Handles.
     pub(super) open: usize,
 }
@@ -55,8 +57,27 @@ impl FileNode {
         !self.pending.is_empty()
     }
 
+    /// Reads up to the first page that cannot be read; `None` when that is the first one.
+    pub(super) fn read(&self, buf: &mut [u8], at: u64) -> Option<usize> {
+        let page = at / PAGE_BYTES;
+        let end = at.saturating_add(buf.len() as u64);
+        let bad = self.bad_pages.range(page..).next().map_or(end, |bad| bad * PAGE_BYTES);
+        let good = usize::try_from(bad.min(end).saturating_sub(at)).unwrap_or(usize::MAX);
+        if good == 0 && end > at && at < self.live.size() {
+            return None;
+        }
+        Some(self.live.read(&mut buf[..good], at))
+    }
+
+    /// Makes the page that holds byte `at` unreadable until all of it is written.
+    pub(super) fn spoil(&mut self, at: u64) {
+        self.bad_pages.insert(at / PAGE_BYTES);
+    }
+
     pub(super) fn write(&mut self, bytes: &[u8], at: u64) {
         if !bytes.is_empty() {
+            let whole = at.div_ceil(PAGE_BYTES)..(at + bytes.len() as u64) / PAGE_BYTES;
+            self.bad_pages.retain(|page| !whole.contains(page));
             self.live.write(bytes, at);
             self.pending.push(Operation::Write { at, bytes: bytes.into() });
         }
@@ -117,6 +138,7 @@ impl FileNode {
     /// Behind everybody's back: both images change, nothing is pending.
     pub(super) fn damage(&mut self, change: impl Fn(&mut Image)) {
         self.sync();
+        self.bad_pages.clear();
         change(&mut self.live);
         change(&mut self.durable);
     }
@@ -185,16 +207,22 @@ impl FileNode {
         let oldest = after_cut(cuts.iter().copied().rfind(|cut| *cut < sized_by));
         let undone = cuts.iter().copied().find(|cut| *cut >= sized_by);
         let newest = undone.map_or(steps.len(), |cut| steps.partition_point(|step| *step < cut));
-        let taken = oldest + pick(outcome, Choice::Bytes { file }, newest - oldest + 1);
-        self.replay(span, &steps[..taken])
+        let states = self.replay(span, &steps[..newest], oldest);
+        let picked = pick(outcome, Choice::Bytes { file }, states.len());
+        states.into_iter().nth(picked).unwrap_or_default()
     }
 
-    /// The durable bytes of `span` after the given operations.
-    fn replay(&self, span: std::ops::Range<u64>, steps: &[usize]) -> Vec<u8> {
+    /// The bytes of `span` after the first `oldest` of the given operations, and after each further one that
+    /// changes them.
+    fn replay(&self, span: std::ops::Range<u64>, steps: &[usize], oldest: usize) -> Vec<Vec<u8>> {
         let index = |position: u64| usize::try_from(position - span.start).unwrap_or(usize::MAX);
         let mut bytes = vec![0; index(span.end)];
         self.durable.read(&mut bytes, span.start);
-        for step in steps {
+        let mut states = Vec::new();
+        for (taken, step) in steps.iter().enumerate() {
+            if taken >= oldest && states.last() != Some(&bytes) {
+                states.push(bytes.clone());
+            }
             match &self.pending[*step] {
                 Operation::Write { at, bytes: written } => {
                     let from = span.start.max(*at);
@@ -206,7 +234,10 @@ impl FileNode {
                 Operation::Resize { to, .. } => bytes[index((*to).max(span.start))..].fill(0),
             }
         }
-        bytes
+        if states.last() != Some(&bytes) {
+            states.push(bytes);
+        }
+        states
     }
 }
 
@@ -316,6 +347,74 @@ mod tests {
     }
 
     #[test]
+    fn a_size_without_its_bytes_leaves_a_hole() {
+        let work = |file: &mut FileNode| {
+            file.write(&units("a"), 0);
+            file.sync();
+            file.write(&units("b"), 1024);
+            file.write(&units("c"), 512);
+        };
+        check_states(work, &["a", "a--", "ac-", "a-b", "acb"]);
+    }
+
+    #[test]
+    fn room_that_was_reserved_and_not_synced_may_be_missing_with_what_is_in_it() {
+        let work = |file: &mut FileNode| {
+            file.allocate(1024);
+            file.write(&units("a"), 0);
+        };
+        check_states(work, &["", "--", "a-"]);
+        let synced = |file: &mut FileNode| {
+            file.allocate(1024);
+            file.sync();
+            file.write(&units("a"), 0);
+        };
+        check_states(synced, &["--", "a-"]);
+    }
+
+    #[test]
+    fn bytes_that_are_cut_and_written_again_are_old_new_or_zero() {
+        let work = |file: &mut FileNode| {
+            file.write(&units("ab"), 0);
+            file.sync();
+            file.resize(512);
+            file.write(&units("c"), 512);
+        };
+        check_states(work, &["ab", "a", "a-", "ac"]);
+    }
+
+    #[test]
+    fn writing_the_same_bytes_again_is_no_choice() {
+        let mut file = FileNode::default();
+        file.write(&units("ab"), 0);
+        file.sync();
+        file.write(&units("ab"), 0);
+        let mut outcomes = Outcomes::new();
+        let mut count = 0;
+        while let Some(mut outcome) = outcomes.another() {
+            file.settle(0, 512, &mut outcome);
+            count += 1;
+        }
+        assert_eq!(count, 1);
+    }
+
+    #[test]
+    fn a_bad_page_fails_reads_until_all_of_it_is_written() {
+        let mut file = FileNode::default();
+        file.write(&[1; 12_000], 0);
+        file.spoil(5000);
+        let mut buf = [0; 12_000];
+        assert_eq!(file.read(&mut buf, 0), Some(4096));
+        assert_eq!(file.read(&mut buf, 4096), None);
+        assert_eq!(file.read(&mut buf, 8192), Some(12_000 - 8192));
+        file.write(&[2; 4095], 4097);
+        assert_eq!(file.read(&mut buf[..1], 8191), None);
+        file.write(&[2; 4096], 4096);
+        assert_eq!(file.read(&mut buf, 0), Some(12_000));
+        assert_eq!(file.read(&mut buf, 12_000), Some(0));
+    }
+
+    #[test]
     fn after_a_failed_sync_later_syncs_do_not_bring_the_bytes_back() {
         let mut file = FileNode::default();
         file.write(&units("ab"), 0);
@@ -334,7 +433,34 @@ mod tests {
         prop::collection::vec((0..6000u64, bytes, prop::bool::weighted(0.2)), 0..12)
     }
 
+    fn all_states(file: &FileNode, unit_bytes: u64) -> BTreeSet<Vec<u8>> {
+        let mut outcomes = Outcomes::new();
+        let mut states = BTreeSet::new();
+        while let Some(mut outcome) = outcomes.another() {
+            states.insert(bytes_of(&file.settle(0, unit_bytes, &mut outcome)));
+        }
+        states
+    }
+
     proptest! {
+        #[test]
+        fn small_units_leave_whatever_large_units_may_leave(
+            work in prop::collection::vec((3500..4600u64, prop::option::weighted(0.7, (1..500usize, 1..=9u8))), 0..5),
+            synced in 0..5usize,
+        ) {
+            let mut file = FileNode::default();
+            for (n, (at, write)) in work.into_iter().enumerate() {
+                match write {
+                    Some((len, fill)) => file.write(&vec![fill; len], at),
+                    None => file.resize(at),
+                }
+                if n + 1 == synced {
+                    file.sync();
+                }
+            }
+            prop_assert!(all_states(&file, 4096).is_subset(&all_states(&file, 512)));
+        }
+
         #[test]
         fn a_crash_lies_between_the_last_sync_and_now(work in any_work(), seed: u64, big_units: bool) {
             let mut file = FileNode::default();

@@ -3,6 +3,7 @@
 //! Invariants: a page that is not listed is zero; no page is listed, and no byte set, at or behind `size`.
 
 use std::collections::BTreeMap;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 /// Bytes in a page, as a length; [`PAGE_BYTES`] as a position.
@@ -67,6 +68,19 @@ impl Image {
             }
         }
         self.size = size;
+    }
+}
+
+/// Images with the same bytes are the same, whichever pages they list.
+impl Hash for Image {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.size.hash(state);
+        for (page, bytes) in &self.pages {
+            if **bytes != [0; PAGE_LEN] {
+                page.hash(state);
+                state.write(&**bytes);
+            }
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::path::{Component, Path};
 
@@ -152,6 +153,27 @@ impl Tree {
     pub(super) fn list(&self, dir: NodeId) -> io::Result<Vec<(&OsStr, Option<&FileNode>)>> {
         let entries = self.dir(dir)?.live.iter();
         Ok(entries.map(|(name, id)| (name.as_os_str(), self.file(*id).ok())).collect())
+    }
+
+    /// The same number for trees in which running code sees the same names and bytes.
+    pub(super) fn fingerprint(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        self.hash_node(ROOT, &mut hasher);
+        hasher.finish()
+    }
+
+    fn hash_node(&self, node: NodeId, hasher: &mut DefaultHasher) {
+        match self.nodes.get(&node) {
+            Some(Node::File(file)) => file.live().hash(hasher),
+            Some(Node::Dir(dir)) => {
+                hasher.write_usize(dir.live.len());
+                for (name, node) in &dir.live {
+                    name.hash(hasher);
+                    self.hash_node(*node, hasher);
+                }
+            }
+            None => {}
+        }
     }
 
     /// Makes durable what waited for no other directory, and for no earlier operation on the same name.
