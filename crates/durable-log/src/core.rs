@@ -6,16 +6,16 @@
 //! | `writer` | the order of writes to files, and which segment gets them | writes, rolls |
 //! | `sync` | one sync at a time: of two at once on one file, the system tells only one of a failure | syncs |
 //! | `progress` | how far the log is, who leads, who waits | never |
-//! | `segments` | the list of segment files | never |
+//! | `changing_segments` | who changes the list of segment files; readers take no lock | never |
 //! | `trim` | one trim at a time | unlinks |
 //!
-//! Order: `trim`, `writer`, `sync`, then `progress`, then `tail` or `segments`.
+//! Order: `trim`, `writer`, `sync`, then `progress`, then `tail`, then `changing_segments`.
 
-use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
+use arc_swap::{ArcSwap, Guard};
 use host::{DirLock, Host};
 
 use crate::commit::Progress;
@@ -23,7 +23,7 @@ use crate::error::AppendError;
 use crate::options::Options;
 use crate::position::{Location, Offset};
 use crate::segment::{Place, Segment};
-use crate::tail::Tail;
+use crate::tail::{Stretch, Tail};
 use crate::writer::Writer;
 
 #[derive(Debug)]
@@ -35,7 +35,8 @@ pub(crate) struct Core {
     pub(crate) writer: Mutex<Writer>,
     pub(crate) sync: Mutex<()>,
     pub(crate) progress: Mutex<Progress>,
-    pub(crate) segments: RwLock<VecDeque<Arc<Segment>>>,
+    pub(crate) segments: ArcSwap<SegmentList>,
+    pub(crate) changing_segments: Mutex<()>,
     pub(crate) trim: Mutex<()>,
     /// A leader has finished.
     pub(crate) led: Condvar,
@@ -46,6 +47,27 @@ pub(crate) struct Core {
     pub(crate) published: Published,
     /// Kept until the log goes.
     pub(crate) _lock: Box<dyn DirLock>,
+}
+
+/// The segment files of a log, oldest first; the last one is the active one.
+#[derive(Clone, Debug)]
+pub(crate) struct SegmentList {
+    pub(crate) files: Vec<Arc<Segment>>,
+    /// What the active segment holds; stretches that have no file yet follow it.
+    pub(crate) stretch: Arc<Stretch>,
+}
+
+impl SegmentList {
+    /// First record that is still there.
+    pub(crate) fn start(&self) -> Offset {
+        self.files.first().map_or(self.stretch.base.offset, |first| first.header.base.offset)
+    }
+
+    /// The segment file that a written location lies in; `None` if it was trimmed.
+    pub(crate) fn of(&self, at: Location) -> Option<&Arc<Segment>> {
+        let after = self.files.partition_point(|segment| segment.header.base.at <= at);
+        self.files.get(after.checked_sub(1)?)
+    }
 }
 
 /// Copies of the positions that are read without a lock. Each only goes up, and the offset before
@@ -127,25 +149,28 @@ impl Core {
         lock(&self.progress)
     }
 
-    pub(crate) fn segments(&self) -> RwLockReadGuard<'_, VecDeque<Arc<Segment>>> {
-        self.segments.read().expect(POISONED)
+    /// The segment files as they are now. Without a lock; the guard keeps them alive.
+    pub(crate) fn segments(&self) -> Guard<Arc<SegmentList>> {
+        self.segments.load()
     }
 
-    pub(crate) fn segments_mut(&self) -> RwLockWriteGuard<'_, VecDeque<Arc<Segment>>> {
-        self.segments.write().expect(POISONED)
+    /// Changes the list of segment files. Who reads meanwhile sees the list before or after.
+    pub(crate) fn change_segments<T>(&self, change: impl FnOnce(&mut SegmentList) -> T) -> T {
+        let _one_at_a_time = lock(&self.changing_segments);
+        let mut list = SegmentList::clone(&self.segments.load());
+        let result = change(&mut list);
+        self.segments.store(Arc::new(list));
+        result
     }
 
     /// The segment file that a written location lies in; `None` if it was trimmed.
     pub(crate) fn segment_of(&self, at: Location) -> Option<Arc<Segment>> {
-        let segments = self.segments();
-        let after = segments.partition_point(|segment| segment.header.base.at <= at);
-        segments.get(after.checked_sub(1)?).map(Arc::clone)
+        self.segments().of(at).map(Arc::clone)
     }
 
     /// First record that is still there.
     pub(crate) fn start(&self) -> Offset {
-        let first = self.segments().front().map(|segment| segment.header.base.offset);
-        first.unwrap_or_else(|| self.published.durable())
+        self.segments().start()
     }
 
     pub(crate) fn has_failed(&self) -> bool {

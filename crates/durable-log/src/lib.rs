@@ -23,6 +23,8 @@ mod commit;
 mod core;
 mod error;
 mod frame;
+#[cfg_attr(not(test), expect(dead_code, reason = "appends feed it; reads follow"))]
+mod index;
 mod inspect;
 mod log;
 mod marker;

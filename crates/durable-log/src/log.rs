@@ -3,12 +3,13 @@
 use std::fmt;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, Mutex};
 
+use arc_swap::ArcSwap;
 use host::Host;
 
 use crate::commit::{Progress, Room, Ticket};
-use crate::core::{Core, Published, lock};
+use crate::core::{Core, Published, SegmentList, lock};
 use crate::error::{AppendError, OpenError, ReadError, SyncError, TrimError, WriteError};
 use crate::frame;
 use crate::marker::{self, Marker};
@@ -140,10 +141,14 @@ impl Log {
             host: host.clone(),
             dir: dir.to_owned(),
             writer: Mutex::new(Writer::new(Arc::clone(tail.stretch()), end)),
-            tail: Mutex::new(tail),
             sync: Mutex::default(),
             progress: Mutex::new(Progress::new(end, active, host.clock.monotonic())),
-            segments: RwLock::new(segments),
+            segments: ArcSwap::from_pointee(SegmentList {
+                files: segments.into(),
+                stretch: Arc::clone(tail.stretch()),
+            }),
+            changing_segments: Mutex::default(),
+            tail: Mutex::new(tail),
             trim: Mutex::default(),
             led: std::sync::Condvar::new(),
             durable_moved: std::sync::Condvar::new(),
@@ -304,16 +309,17 @@ impl Log {
             let first = {
                 let segments = core.segments();
                 let first = segments
-                    .front()
+                    .files
+                    .first()
                     .filter(|first| first.end().is_some_and(|end| end.offset <= before));
-                first.filter(|_| segments.len() > 1).map(Arc::clone)
+                first.filter(|_| segments.files.len() > 1).map(Arc::clone)
             };
             let Some(first) = first else { return Ok(core.start()) };
             let io = |source| TrimError::Io { path: first.path.clone(), source };
             // One at a time with its name synced, so that a crash leaves no gap.
             segment::remove_if_there(&core.host, &first.path).map_err(io)?;
             core.host.disk.sync_dir(&core.dir).map_err(io)?;
-            core.segments_mut().pop_front();
+            core.change_segments(|list| drop(list.files.remove(0)));
         }
     }
 
@@ -321,7 +327,8 @@ impl Log {
     pub fn oldest_segments(&self) -> Vec<SegmentInfo> {
         let written = self.core.progress().written;
         let segments = self.core.segments();
-        segments.iter().map(|segment| describe(segment, segment.end().unwrap_or(written))).collect()
+        let describe = |segment: &Arc<Segment>| describe(segment, segment.end().unwrap_or(written));
+        segments.files.iter().map(describe).collect()
     }
 
     /// Counters and sizes.
@@ -332,7 +339,8 @@ impl Log {
         };
         let (segments, first) = {
             let segments = self.core.segments();
-            (segments.len() as u64, segments.front().map_or(written, |first| first.header.base))
+            let first = segments.files.first();
+            (segments.files.len() as u64, first.map_or(written, |first| first.header.base))
         };
         let tail = self.core.tail();
         Stats {

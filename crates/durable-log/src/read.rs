@@ -183,7 +183,7 @@ impl Core {
         self.write_out().map_or_else(|error| tracing::debug!(%error, "a scan ends early"), drop);
         let written = self.progress().written;
         let segments = self.segments();
-        let start = segments.front().map_or(written.offset, |segment| segment.header.base.offset);
+        let start = segments.start();
         if from < start {
             return Err(ReadError::Trimmed { start });
         }
@@ -194,7 +194,7 @@ impl Core {
             let end = segment.end().filter(|end| end.at < written.at).unwrap_or(written);
             (end.offset > from).then(|| Run { segment: Arc::clone(segment), end: end.at })
         };
-        Ok(segments.iter().filter_map(run).collect())
+        Ok(segments.files.iter().filter_map(run).collect())
     }
 
     fn scan_run(

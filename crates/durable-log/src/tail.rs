@@ -14,12 +14,13 @@
 
 use std::collections::VecDeque;
 use std::mem;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 
 use crate::error::AppendError;
 use crate::frame::{self, Header};
+use crate::index::{Index, IndexWriter};
 use crate::position::{Location, Offset};
 use crate::segment::{self, Place};
 
@@ -35,9 +36,19 @@ pub(crate) struct Stretch {
     pub(crate) salt: u64,
     /// Most bytes of frames.
     pub(crate) bytes_max: u64,
+    /// Where its frames are. Appends add to it.
+    #[expect(dead_code, reason = "appends feed it; reads follow")]
+    pub(crate) index: Arc<Index>,
+    /// The stretch after it, once that has begun.
+    pub(crate) next: OnceLock<Arc<Self>>,
 }
 
 impl Stretch {
+    fn new(number: u64, salt: u64, bytes_max: u64, index: &Arc<Index>) -> Arc<Self> {
+        let (base, index) = (index.base(), Arc::clone(index));
+        Arc::new(Self { number, base, salt, bytes_max, index, next: OnceLock::new() })
+    }
+
     /// Size of the segment file.
     pub(crate) fn file_bytes(&self) -> u64 {
         self.bytes_max + segment::HEADER_BYTES as u64
@@ -176,6 +187,7 @@ pub(crate) struct Appends {
 pub(crate) struct Tail {
     next: Place,
     stretch: Arc<Stretch>,
+    index: IndexWriter,
     filling: Filling,
     full: VecDeque<Full>,
     pool: Vec<Arc<Vec<u8>>>,
@@ -197,9 +209,11 @@ impl Tail {
     pub(crate) fn new(next: Place, salt: u64, segment_bytes: u64, pool_max: usize) -> Self {
         let bytes_max = segment_bytes - segment::HEADER_BYTES as u64;
         let mut pool = Vec::with_capacity(pool_max);
+        let index = IndexWriter::new(next, bytes_max, i64::MIN);
         Self {
             next,
-            stretch: Arc::new(Stretch { number: 0, base: next, salt, bytes_max }),
+            stretch: Stretch::new(0, salt, bytes_max, index.index()),
+            index,
             filling: Filling::take(&mut pool, next.at),
             full: VecDeque::with_capacity(64),
             pool,
@@ -258,6 +272,7 @@ impl Tail {
             timestamp_ms: measured.timestamp_ms,
         };
         self.claimed = self.claimed.max(header.synced_through());
+        self.index.frame(place, header.timestamp_ms);
         self.push(&header.encode(self.stretch.salt, place.at));
         measured.payload.each_part(|part| self.push(part));
         self.push(&ZEROS[..frame::padding(measured.payload_bytes)]);
@@ -281,7 +296,10 @@ impl Tail {
         self.seal_filling();
         let bytes_max = bytes.max(self.segment_bytes - segment::HEADER_BYTES as u64);
         let number = self.stretch.number + 1;
-        self.stretch = Arc::new(Stretch { number, base: self.next, salt, bytes_max });
+        self.index = IndexWriter::new(self.next, bytes_max, self.index.newest_ms());
+        let next = Stretch::new(number, salt, bytes_max, self.index.index());
+        self.stretch.next.get_or_init(|| Arc::clone(&next));
+        self.stretch = next;
         self.claimed = self.claimed.max(self.next.offset);
     }
 

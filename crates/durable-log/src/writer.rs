@@ -141,7 +141,7 @@ impl Core {
         let new =
             new.map_err(|error| self.write_failed(&old.path, "the segment after it", &error))?;
         self.cut(&old, writer.written);
-        self.activate(&old, writer.written, new);
+        self.activate(&old, writer.written, new, stretch);
         writer.stretch = Arc::clone(stretch);
         Ok(())
     }
@@ -194,9 +194,12 @@ impl Core {
         }
     }
 
-    fn activate(&self, old: &Segment, old_end: Place, new: Arc<Segment>) {
+    fn activate(&self, old: &Segment, old_end: Place, new: Arc<Segment>, stretch: &Arc<Stretch>) {
         old.seal(old_end);
-        self.segments_mut().push_back(Arc::clone(&new));
+        self.change_segments(|list| {
+            list.files.push(Arc::clone(&new));
+            list.stretch = Arc::clone(stretch);
+        });
         self.progress().active = new;
     }
 
@@ -223,7 +226,7 @@ impl Core {
         );
         match self.rewrite(writer, &old, durable) {
             Ok((new, end)) => {
-                self.activate(&old, durable, new);
+                self.activate(&old, durable, new, &writer.stretch);
                 self.cut(&old, durable);
                 self.progress().suspect = false;
                 self.advance_written(writer, end);
