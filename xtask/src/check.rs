@@ -2,7 +2,9 @@
 //!
 //! A test that cannot run prints a line `skipped: reason`. `cargo test` is asked for what passing tests print
 //! (`--show-output`); it is read for such lines and not shown. Totals come from the `test result:` lines. Each
-//! check that is not a test (format, lints, documentation) counts as one.
+//! check that is not a test (format, lints, documentation) counts as one. Lines `covered: ...`, in which a test
+//! says how much it looked at, are repeated at the end. `DURABLE_LOG_CRASHES=all` is set, so that the crash tests
+//! look at all that they can.
 
 use std::env;
 use std::path::Path;
@@ -104,7 +106,7 @@ fn run_tests(root: &Path) -> anyhow::Result<Tests> {
         cargo(root, &["test", "--no-fail-fast", "--manifest-path", "bench/Cargo.toml"]);
     of_bench.arg("--target-dir").arg(root.join("target"));
     for command in [&mut of_product, &mut of_bench] {
-        command.args(["--", "--show-output"]);
+        command.args(["--", "--show-output"]).env("DURABLE_LOG_CRASHES", "all");
         let succeeded = process::run_seeing(command, |line| tests.see(line))?;
         tests.end_run(succeeded);
     }
@@ -117,6 +119,7 @@ struct Tests {
     sum: Sum,
     failed: Vec<String>,
     skipped: Vec<String>,
+    covered: Vec<String>,
     /// Runs that failed although no test did: one that does not compile, a binary that aborts.
     unexplained: usize,
     /// Failures when the current run began.
@@ -136,6 +139,8 @@ impl Tests {
         };
         if line.starts_with("skipped: ") {
             self.skipped.push(line.to_owned());
+        } else if line.starts_with("covered: ") {
+            self.covered.push(line.to_owned());
         } else if let Some(sum) = Sum::of_result_line(line) {
             self.sum.add(sum);
         } else if let Some(name) =
@@ -161,9 +166,9 @@ impl Tests {
         }
     }
 
-    /// What was skipped and what failed, a line each.
+    /// What was covered, what was skipped and what failed, a line each.
     fn notes(&self) -> Vec<String> {
-        let mut notes = self.skipped.clone();
+        let mut notes = [&self.covered[..], &self.skipped[..]].concat();
         notes.extend(self.failed.iter().map(|name| format!("failed: {name}")));
         let unexplained =
             "failed: a test did not build, or a test binary did not end well".to_owned();
@@ -272,6 +277,7 @@ mod tests {
             ("", false),
             ("---- a stdout ----", false),
             ("skipped: no kcat", false),
+            ("covered: 3 power cuts", false),
             ("a log line: skipped: nothing", false),
             ("successes:", false),
             ("    a", false),
@@ -283,7 +289,7 @@ mod tests {
         for (line, shown) in output {
             assert_eq!(tests.see(line), shown, "{line}");
         }
-        assert_eq!(tests.notes(), ["skipped: no kcat"]);
+        assert_eq!(tests.notes(), ["covered: 3 power cuts", "skipped: no kcat"]);
         assert_eq!(tests.counted(), Sum { passed: 1, failed: 0, skipped: 1 });
     }
 

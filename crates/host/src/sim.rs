@@ -606,7 +606,10 @@ mod tests {
         assert_eq!(once, twice);
         assert_ne!(once, fingerprint(&|host| write(host, "a", "x")));
         assert_ne!(once, fingerprint(&|host| write(host, "b", "xy")));
-        assert_ne!(once, fingerprint(&|host| write(host, "a", "xy").and(write(host, "b", ""))));
+        assert_ne!(
+            once,
+            fingerprint(&|host| write(host, "a", "xy").and_then(|()| write(host, "b", "")))
+        );
     }
 
     proptest::proptest! {

@@ -12,6 +12,7 @@ struct Counting;
 
 thread_local! {
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+    static ALLOCATED_BYTES: Cell<u64> = const { Cell::new(0) };
 }
 
 #[global_allocator]
@@ -22,6 +23,7 @@ static COUNTING: Counting = Counting;
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.with(|count| count.set(count.get() + 1));
+        ALLOCATED_BYTES.with(|bytes| bytes.set(bytes.get() + layout.size() as u64));
         // SAFETY: the caller keeps the contract, which is the same.
         unsafe { System.alloc(layout) }
     }
@@ -30,6 +32,13 @@ unsafe impl GlobalAlloc for Counting {
         // SAFETY: `ptr` came from `alloc` above, so from the system's allocator.
         unsafe { System.dealloc(ptr, layout) }
     }
+}
+
+/// Does `work` and says how many bytes this thread allocated for it, freed ones included.
+pub(crate) fn allocated_by<T>(work: impl FnOnce() -> T) -> (T, u64) {
+    let before = ALLOCATED_BYTES.get();
+    let result = work();
+    (result, ALLOCATED_BYTES.get() - before)
 }
 
 #[test]

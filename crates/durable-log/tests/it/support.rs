@@ -34,6 +34,11 @@ impl Place {
         Self { host: machine.host(), dir: "/log".into(), options: small(), _temp: None }
     }
 
+    /// The same place on the machine as it is now.
+    pub(crate) fn again(&self, machine: &Machine) -> Self {
+        Self { options: self.options.clone(), ..Self::on(machine) }
+    }
+
     /// Simulated files, small segments.
     pub(crate) fn simulated() -> Self {
         Self::on(&Machine::new(1))
@@ -55,7 +60,9 @@ impl Place {
 
     /// The segment files, oldest first.
     pub(crate) fn segments(&self) -> Vec<PathBuf> {
-        let names = self.host.disk.list(&self.dir).unwrap().into_iter().map(|entry| entry.name);
+        // A crash may leave no directory.
+        let names =
+            self.host.disk.list(&self.dir).unwrap_or_default().into_iter().map(|entry| entry.name);
         names.filter(|name| name.ends_with(".seg")).map(|name| self.dir.join(name)).collect()
     }
 

@@ -1,0 +1,279 @@
+//! Goal: what the log promises holds after every power cut of every small workload, whatever the disk then
+//! has of the unsynced bytes and names, and when the power goes again while the log opens. Method: all
+//! sequences of operations up to a length, with at most four appends; the power goes at each operation of
+//! the disk; every legal outcome is made, and each different one is checked against eight invariants
+//! (`exhaustive::invariants`).
+//!
+//! What is left out because it is the same as something that is checked:
+//!
+//! - a sequence in which an operation did nothing, neither to the disk nor to what was said;
+//! - a power cut that the beginning of the sequence had already;
+//! - an outcome that leaves the same names and bytes after the same promises as an earlier one.
+//!
+//! Where a power cut has more outcomes than [`OUTCOMES_MAX`], that many are drawn by seed; the line
+//! `covered:` that each test prints says how often. `DURABLE_LOG_CRASHES=all` looks at longer sequences, as
+//! `cargo xtask test` does; a number instead is their length.
+
+mod invariants;
+mod outcomes;
+
+use std::collections::HashSet;
+use std::env;
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use host::sim::Machine;
+
+use self::outcomes::{Drawn, each_outcome};
+use crate::support::{Place, small};
+use crate::workload::{Found, Op, Said, run_seeing};
+
+const APPENDS_MAX: usize = 4;
+/// Power cuts with more outcomes than this are sampled.
+pub(crate) const OUTCOMES_MAX: usize = 400;
+/// The power goes again during the recovery from workloads up to this length; of longer ones in one of so
+/// many states.
+const RECOVERIES_ALL: usize = 3;
+const RECOVERIES_ONE_OF: u64 = 4;
+
+/// What a run looks at.
+#[derive(Clone, Copy, Debug)]
+struct Plan {
+    segment_bytes: u64,
+    /// Records and their length for each append.
+    appends: [(usize, usize); APPENDS_MAX],
+    /// Whether the disk can reserve room.
+    reserves: bool,
+    everyday: usize,
+    all: usize,
+}
+
+impl Plan {
+    fn length(&self) -> usize {
+        match env::var("DURABLE_LOG_CRASHES").as_deref() {
+            Ok("all") => self.all,
+            Ok(length) => length.parse().expect("`all` or a number of operations"),
+            Err(_) => self.everyday,
+        }
+    }
+
+    fn place(&self, machine: &Machine) -> Place {
+        let mut place = Place::on(machine);
+        place.options = durable_log::Options { segment_bytes: self.segment_bytes, ..small() };
+        place
+    }
+
+    fn machine(&self) -> Machine {
+        let machine = Machine::new(1);
+        if !self.reserves {
+            machine.refuse_allocation();
+        }
+        machine
+    }
+}
+
+/// What was looked at.
+#[derive(Debug, Default)]
+struct Covered {
+    workloads: u64,
+    without_effect: u64,
+    power_cuts: u64,
+    outcomes: u64,
+    sampled_cuts: u64,
+    sampled_outcomes: u64,
+    states: u64,
+    recovery_cuts: u64,
+    recovery_outcomes: u64,
+    recovery_sampled_cuts: u64,
+    recovery_states: u64,
+}
+
+/// Looks at all workloads of a plan.
+#[derive(Debug)]
+struct Explorer {
+    plan: Plan,
+    length: usize,
+    covered: Covered,
+    /// States of the disk, each with what was said, that were checked.
+    seen: HashSet<u64>,
+    /// As `seen`, of disks whose recovery lost power.
+    seen_in_recovery: HashSet<u64>,
+}
+
+/// Tells what was being looked at when a check fails.
+struct Looking<'a>(&'a [Op], &'a str, u64);
+
+impl Drop for Looking<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("workload {:?}, power cut at operation {} of {}", self.0, self.2, self.1);
+        }
+    }
+}
+
+/// What the last operation of a workload did.
+struct End {
+    /// Operations of the disk, before and after the last operation of the workload.
+    operations: (u64, u64),
+    did_something: bool,
+}
+
+fn check_all(plan: Plan) {
+    let length = plan.length();
+    let mut explorer = Explorer {
+        plan,
+        length,
+        covered: Covered::default(),
+        seen: HashSet::new(),
+        seen_in_recovery: HashSet::new(),
+    };
+    explorer.explore(&mut Vec::new());
+    let Covered {
+        workloads,
+        without_effect,
+        power_cuts,
+        outcomes,
+        sampled_cuts,
+        sampled_outcomes,
+        states,
+        recovery_cuts,
+        recovery_outcomes,
+        recovery_sampled_cuts,
+        recovery_states,
+    } = explorer.covered;
+    println!(
+        "covered: segments of {} bytes: {workloads} workloads of up to {length} operations ({without_effect} without \
+         effect left out); {power_cuts} power cuts, {} of them with all of their {outcomes} outcomes, {sampled_cuts} \
+         with {sampled_outcomes} drawn by seed; {states} different states checked; {recovery_cuts} power cuts during \
+         recoveries, {recovery_sampled_cuts} of them sampled, {recovery_outcomes} outcomes, {recovery_states} different",
+        plan.segment_bytes,
+        power_cuts - sampled_cuts,
+    );
+}
+
+impl Explorer {
+    /// Looks at the power cuts in the last operation of `ops`, then at all workloads that begin so.
+    fn explore(&mut self, ops: &mut Vec<Op>) {
+        let end = self.run_to_end(ops);
+        if !end.did_something {
+            self.covered.without_effect += 1;
+            return;
+        }
+        self.covered.workloads += 1;
+        for operation in end.operations.0 + 1..=end.operations.1 + 1 {
+            self.cut_power(ops, operation);
+        }
+        if ops.len() == self.length {
+            return;
+        }
+        let appends = ops.iter().filter(|op| matches!(op, Op::Append(..))).count();
+        let append = self.plan.appends.get(appends).map(|(count, len)| Op::Append(*count, *len));
+        for op in append.into_iter().chain([
+            Op::WriteOut,
+            Op::Sync,
+            Op::Roll,
+            Op::Trim,
+            Op::Close,
+            Op::Kill,
+        ]) {
+            ops.push(op);
+            self.explore(ops);
+            ops.pop();
+        }
+    }
+
+    fn run_to_end(&self, ops: &[Op]) -> End {
+        let machine = self.plan.machine();
+        let mut steps = Vec::new();
+        run_seeing(self.plan.place(&machine), &machine, ops, &mut |said| {
+            steps.push((machine.counts().operations, said.clone()));
+        });
+        let last = steps.len() - 1;
+        let before = if last == 0 { (0, Said::default()) } else { steps[last - 1].clone() };
+        let did_something = last == 0 || steps[last] != before;
+        End { operations: (before.0, steps[last].0), did_something }
+    }
+
+    /// Cuts the power at one operation of the disk and looks at everything that may be left.
+    fn cut_power(&mut self, ops: &[Op], operation: u64) {
+        let _looking = Looking(ops, "the workload", operation);
+        let machine = self.plan.machine();
+        machine.crash_at(operation);
+        let said = run_seeing(self.plan.place(&machine), &machine, ops, &mut |_| {});
+        self.covered.power_cuts += 1;
+        let drawn = each_outcome(&machine, operation, &mut |crashed| {
+            if self.seen.insert(key(crashed, &said)) {
+                self.covered.states += 1;
+                self.check_state(ops, crashed, &said);
+            }
+        });
+        match drawn {
+            Drawn::All(outcomes) => self.covered.outcomes += outcomes,
+            Drawn::Sample(outcomes) => {
+                self.covered.sampled_cuts += 1;
+                self.covered.sampled_outcomes += outcomes;
+            }
+        }
+    }
+
+    fn check_state(&mut self, ops: &[Op], crashed: &Machine, said: &Said) {
+        let found = invariants::check(&self.plan.place(crashed), crashed, said);
+        let recoveries =
+            ops.len() <= RECOVERIES_ALL || crashed.fingerprint().is_multiple_of(RECOVERIES_ONE_OF);
+        if recoveries {
+            self.cut_power_in_recovery(ops, crashed, &found);
+        }
+    }
+
+    /// Cuts the power at each operation of an opening that would find `found`.
+    fn cut_power_in_recovery(&mut self, ops: &[Op], crashed: &Machine, found: &Found) {
+        let before = crashed.counts().operations;
+        for operation in 1.. {
+            let _looking = Looking(ops, "the recovery", operation);
+            let machine = crashed.fork();
+            machine.crash_at(before + operation);
+            let opened = self.plan.place(&machine).try_open();
+            if !machine.is_off() {
+                return;
+            }
+            assert!(opened.is_err(), "an opening that lost its power did not open");
+            self.covered.recovery_cuts += 1;
+            let drawn = each_outcome(&machine, operation, &mut |again| {
+                if self.seen_in_recovery.insert(key(again, found)) {
+                    self.covered.recovery_states += 1;
+                    let place = self.plan.place(again);
+                    let second = Found::in_log(&place.open());
+                    invariants::recovery_of_a_recovery_is_the_same(found, &second);
+                }
+            });
+            let (Drawn::All(outcomes) | Drawn::Sample(outcomes)) = drawn;
+            self.covered.recovery_outcomes += outcomes;
+            self.covered.recovery_sampled_cuts += u64::from(matches!(drawn, Drawn::Sample(_)));
+        }
+    }
+}
+
+/// The same for the same disk about which the same is known.
+fn key(machine: &Machine, known: &impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    machine.fingerprint().hash(&mut hasher);
+    known.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// Units, frames and segments do not begin at the same places, and a frame spans several units.
+const APPENDS: [(usize, usize); APPENDS_MAX] = [(1, 300), (2, 250), (1, 9), (1, 1200)];
+
+#[test]
+fn every_power_cut_of_small_workloads_in_large_segments() {
+    check_all(Plan { segment_bytes: 4096, appends: APPENDS, reserves: true, everyday: 4, all: 6 });
+}
+
+#[test]
+fn every_power_cut_of_small_workloads_in_segments_that_fill_up() {
+    check_all(Plan { segment_bytes: 700, appends: APPENDS, reserves: true, everyday: 4, all: 6 });
+}
+
+#[test]
+fn every_power_cut_of_small_workloads_where_no_room_can_be_reserved() {
+    check_all(Plan { segment_bytes: 1500, appends: APPENDS, reserves: false, everyday: 4, all: 6 });
+}

@@ -1,0 +1,206 @@
+//! The eight invariants, each by its name, and how a state of the disk is checked against all of them.
+
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+
+use durable_log::{InspectedFrame, Log, OpenError, ReadError, inspect};
+use host::sim::{Lost, Machine};
+
+use crate::allocations::allocated_by;
+use crate::support::Place;
+use crate::workload::{Found, Said, index};
+
+/// What opening one of our small logs may allocate: its buffers, and the files some times over.
+const ALLOCATED_BYTES_MAX: u64 = 4 << 20;
+
+/// Opens what a power cut left and checks everything; returns what the log holds.
+#[track_caller]
+pub(super) fn check(place: &Place, crashed: &Machine, said: &Said) -> Found {
+    damage_to_durable_records_is_an_error(crashed, place, said);
+
+    let machine = crashed.fork();
+    let log = opening_stays_within_bounds(&place.again(&machine));
+    let found = Found::in_log(&log);
+    every_durable_record_is_present(said, &found);
+    what_is_recovered_is_a_prefix(said, &found);
+    retention_removes_a_prefix_only(said, &found);
+    the_index_equals_its_rebuild(&place.again(&machine), &log);
+    drop(log);
+
+    machine.crash(&mut Lost);
+    let (log, recovery) = place.again(&machine).reopen();
+    assert!(recovery.torn.is_none(), "the first recovery left nothing to cut");
+    recovery_of_a_recovery_is_the_same(&found, &Found::in_log(&log));
+    offsets_are_never_reused(&machine, place, log, &found);
+    found
+}
+
+/// 1. Every durable record is present, byte for byte.
+#[track_caller]
+fn every_durable_record_is_present(said: &Said, found: &Found) {
+    assert!(found.end() >= said.durable, "{} records, {} promised", found.end(), said.durable);
+    for offset in found.start..said.durable {
+        assert_eq!(found.records[offset - found.start], said.records[offset], "record {offset}");
+    }
+}
+
+/// 2. What is recovered is a prefix of what was appended, no holes, no phantoms.
+#[track_caller]
+fn what_is_recovered_is_a_prefix(said: &Said, found: &Found) {
+    assert_eq!(Some(&found.records[..]), said.records.get(found.start..found.end()));
+}
+
+/// 3. Offsets are never reused: what comes next gets the next number, is durable when the log says so, and
+///    changes nothing that was found.
+#[track_caller]
+fn offsets_are_never_reused(machine: &Machine, place: &Place, log: Log, found: &Found) {
+    let appended = log.append(&[b"next"]).unwrap();
+    assert_eq!(index(appended.first), found.end());
+    log.sync().unwrap();
+    drop(log);
+    machine.crash(&mut Lost);
+    let log = place.again(machine).open();
+    let again = Found::in_log(&log);
+    assert_eq!((again.start, again.records.last()), (found.start, Some(&b"next".to_vec())));
+    assert_eq!(again.records[..found.records.len()], found.records);
+}
+
+/// 4. Recovery of a recovery, also one that crashed, is the same.
+#[track_caller]
+pub(super) fn recovery_of_a_recovery_is_the_same(first: &Found, second: &Found) {
+    assert_eq!(first, second);
+}
+
+/// 5. What the log knows about where its records lie is what its files say.
+#[track_caller]
+fn the_index_equals_its_rebuild(place: &Place, log: &Log) {
+    let segments = log.oldest_segments();
+    for segment in &segments {
+        let looked = Looked::at(place, &segment.path);
+        assert_eq!((segment.number, segment.first), (looked.number, looked.first));
+        assert_eq!(segment.next.get(), looked.next, "{}", segment.path.display());
+    }
+    let joints = segments.windows(2).all(|pair| {
+        pair[0].end == pair[1].begin
+            && pair[0].next == pair[1].first
+            && pair[0].number + 1 == pair[1].number
+    });
+    assert!(joints, "{segments:?}");
+}
+
+/// 6. Retention removes a prefix only.
+#[track_caller]
+fn retention_removes_a_prefix_only(said: &Said, found: &Found) {
+    assert!(found.start >= said.trimmed, "trimmed records are back");
+    assert!(
+        found.start <= said.trim_begun.max(said.trimmed),
+        "more was trimmed than was asked for"
+    );
+}
+
+/// 7. Opening never panics and allocates within bounds.
+#[track_caller]
+fn opening_stays_within_bounds(place: &Place) -> Log {
+    let (log, bytes) = allocated_by(|| place.open());
+    assert!(bytes <= ALLOCATED_BYTES_MAX, "opening a small log allocated {bytes} bytes");
+    log
+}
+
+/// 8. Damage to durable records is an error, never a silent cut. What nothing in the log says was durable
+///    may be cut.
+#[track_caller]
+fn damage_to_durable_records_is_an_error(crashed: &Machine, place: &Place, said: &Said) {
+    let place = place.again(crashed);
+    let files: Vec<Looked> =
+        place.segments().into_iter().map(|path| Looked::at(&place, &path)).collect();
+    let claimed = files.iter().map(|file| file.claimed).max().unwrap_or(0);
+    for file in &files {
+        for (n, frame) in file.frames.iter().enumerate() {
+            // A segment that begins before this frame's records ends: they are in the next one.
+            let superseded = files
+                .iter()
+                .any(|later| later.number > file.number && later.first.get() <= frame.first.get());
+            if superseded || frame.records == 0 {
+                continue;
+            }
+            let machine = crashed.fork();
+            let salt = crashed.fingerprint().wrapping_add(n as u64);
+            let bytes = 40 + u64::from(frame.payload_bytes);
+            machine.flip_bit(&file.path, frame.position * 8 + salt % (bytes * 8)).unwrap();
+            check_damaged(&place.again(&machine), file, frame, claimed, said);
+        }
+    }
+}
+
+#[track_caller]
+fn check_damaged(place: &Place, file: &Looked, frame: &InspectedFrame, claimed: u64, said: &Said) {
+    let was_claimed = frame.first.get() < claimed;
+    match place.try_open() {
+        Err(OpenError::Damaged { path, at, why }) => {
+            // The header of a frame that is itself torn may say so too; then it was durable.
+            let was_durable = frame.first.get() < said.durable as u64;
+            assert!(
+                was_claimed || was_durable,
+                "an error although nobody was promised that: {why}"
+            );
+            assert_eq!((&path, at), (&file.path, frame.position), "{why}");
+        }
+        Ok((log, recovery)) => {
+            let mut found = Vec::new();
+            let read = log.scan(log.positions().start, &mut |record| {
+                found.push(record.bytes.to_vec());
+                ControlFlow::Continue(())
+            });
+            let start = index(log.positions().start);
+            assert_eq!(Some(&found[..]), said.records.get(start..start + found.len()));
+            if was_claimed || recovery.clean {
+                // An orderly close spares the check; whoever reads the record is told.
+                assert!(recovery.clean, "a silent cut of what was durable");
+                let read = read.expect_err("the damage shows when it is read");
+                assert!(
+                    matches!(&read, ReadError::Damaged { path, .. } if *path == file.path),
+                    "{read}"
+                );
+            }
+        }
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// What the bytes of a segment file say.
+#[derive(Debug)]
+struct Looked {
+    path: PathBuf,
+    number: u64,
+    first: durable_log::Offset,
+    next: u64,
+    /// Highest offset below which something in the file says that all was durable.
+    claimed: u64,
+    frames: Vec<InspectedFrame>,
+}
+
+impl Looked {
+    fn at(place: &Place, path: &std::path::Path) -> Self {
+        let mut frames = Vec::new();
+        let seen = inspect(
+            &place.host,
+            path,
+            &mut |frame| {
+                frames.push(frame);
+                ControlFlow::Continue(())
+            },
+            &mut |_| ControlFlow::Continue(()),
+        )
+        .unwrap();
+        let claims = frames.iter().map(|frame| frame.synced_through.get());
+        let claimed = claims.chain([seen.synced_through.get()]).max().unwrap_or(0);
+        Self {
+            path: path.to_owned(),
+            number: seen.number,
+            first: seen.first,
+            next: seen.next.get(),
+            claimed,
+            frames,
+        }
+    }
+}
