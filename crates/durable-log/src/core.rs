@@ -21,7 +21,7 @@ use host::{DirLock, Host};
 use crate::commit::Progress;
 use crate::error::AppendError;
 use crate::options::Options;
-use crate::position::{Location, Offset};
+use crate::position::{Epoch, Location, Offset};
 use crate::segment::{Place, Segment};
 use crate::tail::{Stretch, Tail};
 use crate::writer::Writer;
@@ -80,13 +80,15 @@ pub(crate) struct Published {
     pub(crate) written_at: AtomicU64,
     pub(crate) durable: AtomicU64,
     pub(crate) durable_at: AtomicU64,
+    pub(crate) epoch: AtomicU64,
     pub(crate) failed: AtomicBool,
     pub(crate) committer_runs: AtomicBool,
 }
 
 impl Published {
-    pub(crate) fn new(end: Place) -> Self {
+    pub(crate) fn new(end: Place, epoch: Epoch) -> Self {
         let published = Self::default();
+        published.epoch.store(epoch.get(), Ordering::Release);
         published.set_appended(end);
         published.set_written(end);
         published.set_durable(end);
@@ -106,6 +108,10 @@ impl Published {
     pub(crate) fn set_durable(&self, place: Place) {
         self.durable.store(place.offset.get(), Ordering::Release);
         self.durable_at.store(place.at.get(), Ordering::Release);
+    }
+
+    pub(crate) fn epoch(&self) -> Epoch {
+        Epoch::new(self.epoch.load(Ordering::Acquire))
     }
 
     pub(crate) fn appended(&self) -> Offset {

@@ -7,7 +7,7 @@ use host::{Host, OpenMode};
 
 use crate::error::OpenError;
 use crate::marker::Marker;
-use crate::position::{Location, Offset};
+use crate::position::{Epoch, Location, Offset};
 use crate::read::{Record, visit_records};
 use crate::segment::{self, Segment};
 use crate::walk::{Step, Walker};
@@ -25,8 +25,12 @@ pub struct InspectedSegment {
     pub salt: u64,
     /// Time of creation, milliseconds since 1970.
     pub created_ms: i64,
-    /// All records below this were durable when it was created.
-    pub synced_through: Offset,
+    /// Its epoch.
+    pub epoch: Epoch,
+    /// No frame before it has a later time, milliseconds since 1970; `None` when there is none.
+    pub newest_ms: Option<i64>,
+    /// Up to here the file may hold bytes of a former life, which are none of its own.
+    pub stale_bytes: u64,
     /// One past the last good record.
     pub next: Offset,
     /// Where in the file the good frames end.
@@ -101,7 +105,9 @@ pub fn inspect(
         begin: base.at,
         salt: header.salt,
         created_ms: header.created_ms,
-        synced_through: header.synced_through,
+        epoch: header.epoch,
+        newest_ms: (header.newest_ms != i64::MIN).then_some(header.newest_ms),
+        stale_bytes: header.stale_bytes,
         next: walker.expect(),
         end: segment.position(walker.at()),
         end_reason,

@@ -10,7 +10,8 @@
 //! - Every record that was ever said to be durable is there, byte for byte, or opening is an error
 //!   that names file and position.
 //! - What is there is a prefix of what was appended, less what was trimmed. An append is there
-//!   whole or not at all. Offsets are never reused for durable records.
+//!   whole or not at all. Offsets are never reused for durable records, and with their [`Epoch`] for
+//!   none at all.
 //! - After a failed sync nothing is believed that the page cache says.
 //!
 //! The files are described in `docs/formats/log.md`, and with the code in `frame`, `segment` and
@@ -42,6 +43,6 @@ pub use error::{AppendError, OpenError, ReadError, SyncError, TrimError, WriteEr
 pub use inspect::{InspectedFrame, InspectedSegment, inspect, inspect_marker};
 pub use log::{Appended, Log, Positions, SegmentInfo, Stats};
 pub use options::Options;
-pub use position::{Location, Offset};
+pub use position::{Epoch, Location, Offset};
 pub use read::{Record, Slice};
 pub use recovery::{Recovery, Torn};

@@ -14,7 +14,7 @@ use crate::error::{AppendError, OpenError, ReadError, SyncError, TrimError, Writ
 use crate::frame;
 use crate::marker::{self, Marker};
 use crate::options::Options;
-use crate::position::{Location, Offset};
+use crate::position::{Epoch, Location, Offset};
 use crate::read::{Record, Slice};
 use crate::recovery::{self, Recovered, Recovery};
 use crate::segment::{self, Header, Segment};
@@ -77,6 +77,8 @@ pub struct SegmentInfo {
     pub first: Offset,
     /// One past its last written record.
     pub next: Offset,
+    /// Epoch of its records.
+    pub epoch: Epoch,
     /// Bytes of its frames.
     pub bytes: u64,
     /// Whether it will get no more records.
@@ -135,8 +137,8 @@ impl Log {
         // As many chunks as two syncs that overlap keep in use.
         let pool_max =
             usize::try_from(2 * options.sync_ahead_bytes).unwrap_or(usize::MAX) / tail::CHUNK_BYTES;
-        let tail =
-            Tail::new(end, active.header.salt, options.segment_bytes, pool_max.clamp(2, 4096));
+        let Header { salt, newest_ms, epoch, .. } = active.header;
+        let tail = Tail::new(end, salt, newest_ms, options.segment_bytes, pool_max.clamp(2, 4096));
         let core = Core {
             host: host.clone(),
             dir: dir.to_owned(),
@@ -153,7 +155,7 @@ impl Log {
             led: std::sync::Condvar::new(),
             durable_moved: std::sync::Condvar::new(),
             committer_wanted: std::sync::Condvar::new(),
-            published: Published::new(end),
+            published: Published::new(end, epoch),
             options,
             _lock: lock,
         };
@@ -279,6 +281,12 @@ impl Log {
         Positions { start, appended, written, durable }
     }
 
+    /// The epoch of what is appended now: no record that this log ever showed before has the same
+    /// offset and the same epoch.
+    pub fn epoch(&self) -> Epoch {
+        self.core.published.epoch()
+    }
+
     /// A range of bytes of one record.
     pub fn slice(&self, at: Location, len: u32) -> Result<Slice, ReadError> {
         self.core.slice(at, len)
@@ -373,7 +381,9 @@ impl Log {
             (Arc::clone(&progress.active), progress.durable)
         };
         core.cut(&active, end);
-        let mark = Marker { segment: active.header.number, salt: active.header.salt, end };
+        let newest_ms = core.tail().newest_ms();
+        let mark =
+            Marker { segment: active.header.number, salt: active.header.salt, end, newest_ms };
         let marked = active.file.sync_data().and_then(|()| mark.write(&core.host, &core.dir));
         marked.map_err(|error| {
             let why = core.fail(format!("closing {}: {error}", core.dir.display()));
@@ -394,6 +404,7 @@ fn describe(segment: &Segment, end: segment::Place) -> SegmentInfo {
         path: segment.path.clone(),
         first: base.offset,
         next: end.offset,
+        epoch: segment.header.epoch,
         bytes: end.at.get() - base.at.get(),
         sealed: segment.end().is_some(),
         begin: base.at,
@@ -421,7 +432,9 @@ fn begin(
         base: found.end,
         salt: host.random.next_u64(),
         created_ms: host.clock.wall().millis(),
-        synced_through: found.end.offset,
+        epoch: found.epoch,
+        newest_ms: found.newest_ms,
+        stale_bytes: 0,
     };
     // A full disk is no reason not to open: then the room is found, or not, when it is written to.
     let segment = match segment::blank(host, dir, options.segment_bytes) {

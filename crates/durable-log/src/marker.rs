@@ -3,12 +3,13 @@
 //!
 //! ```text
 //!  0  8 bytes  magic "strndend"
-//!  8  u32      format version, 1
-//! 12  u32      CRC-32C of bytes 0..12 and 16..48
+//!  8  u32      format version, 2
+//! 12  u32      CRC-32C of bytes 0..12 and 16..56
 //! 16  u64      number of the last segment
 //! 24  u64      salt of the last segment
 //! 32  u64      offset after the last record
 //! 40  u64      location after the last frame
+//! 48  i64      no frame of the log has a later time than this; i64::MIN if there is none
 //! ```
 //!
 //! Every open begins a new segment, so a mark counts only while the segment that it names is the
@@ -25,9 +26,9 @@ use crate::position::{Location, Offset};
 use crate::segment::{self, Place};
 
 pub(crate) const NAME: &str = "clean";
-const BYTES: usize = 48;
+const BYTES: usize = 56;
 const MAGIC: [u8; 8] = *b"strndend";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// Where a log ended when it was closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +36,8 @@ pub(crate) struct Marker {
     pub(crate) segment: u64,
     pub(crate) salt: u64,
     pub(crate) end: Place,
+    /// No frame of the log has a later time.
+    pub(crate) newest_ms: i64,
 }
 
 impl Marker {
@@ -46,6 +49,7 @@ impl Marker {
         bytes[24..32].copy_from_slice(&self.salt.to_le_bytes());
         bytes[32..40].copy_from_slice(&self.end.offset.get().to_le_bytes());
         bytes[40..48].copy_from_slice(&self.end.at.get().to_le_bytes());
+        bytes[48..56].copy_from_slice(&self.newest_ms.to_le_bytes());
         let crc = crc(&bytes);
         bytes[12..16].copy_from_slice(&crc.to_le_bytes());
         bytes
@@ -93,7 +97,12 @@ impl Marker {
         }
         let end =
             Place { offset: Offset::new(u64_at(bytes, 32)), at: Location::new(u64_at(bytes, 40)) };
-        Ok(Some(Self { segment: u64_at(bytes, 16), salt: u64_at(bytes, 24), end }))
+        Ok(Some(Self {
+            segment: u64_at(bytes, 16),
+            salt: u64_at(bytes, 24),
+            end,
+            newest_ms: u64_at(bytes, 48).cast_signed(),
+        }))
     }
 }
 

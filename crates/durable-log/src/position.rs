@@ -1,7 +1,9 @@
-//! The two ways to point into a log: [`Offset`] counts records, [`Location`] counts bytes.
+//! The two ways to point into a log: [`Offset`] counts records, [`Location`] counts bytes; and
+//! [`Epoch`], which tells two lives of one offset apart.
 //!
-//! Both are dense over the whole life of a log and go only up: neither restarts after a trim, a
-//! crash or a new segment.
+//! The first two are dense over the whole life of a log: neither restarts after a trim, a crash or
+//! a new segment. They go back only when the end of the log is lost in a crash or cut off, and then
+//! the epoch goes up.
 
 use std::fmt;
 use std::ops::{Add, Sub};
@@ -80,6 +82,42 @@ impl Location {
 }
 
 impl fmt::Display for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Which life of the log's end a record belongs to; goes up by at least one whenever records may
+/// have vanished that somebody saw: at every opening that no [`crate::Log::close`] went before, and
+/// with every cut of the end.
+///
+/// So (epoch, offset) names one record for ever, while an offset alone may be used again for a record
+/// that replaces one that was never promised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Epoch(u64);
+
+impl Epoch {
+    /// The epoch of a log that was never opened before.
+    pub const FIRST: Self = Self(1);
+
+    /// The epoch with this number.
+    pub const fn new(number: u64) -> Self {
+        Self(number)
+    }
+
+    /// The number.
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+
+    /// The epoch after this one.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+
+impl fmt::Display for Epoch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
     }

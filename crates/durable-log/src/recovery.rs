@@ -22,7 +22,7 @@ use host::{Host, OpenMode};
 
 use crate::error::OpenError;
 use crate::marker::Marker;
-use crate::position::{Location, Offset};
+use crate::position::{Epoch, Location, Offset};
 use crate::segment::{self, Place, Segment};
 use crate::walk::{Source, Step, Walker, search};
 
@@ -66,6 +66,10 @@ pub(crate) struct Recovered {
     pub(crate) segments: VecDeque<Arc<Segment>>,
     pub(crate) end: Place,
     pub(crate) next_number: u64,
+    /// The epoch that begins now, or goes on after an orderly close.
+    pub(crate) epoch: Epoch,
+    /// No frame has a later time.
+    pub(crate) newest_ms: i64,
     pub(crate) report: Recovery,
 }
 
@@ -76,15 +80,24 @@ pub(crate) fn recover(host: &Host, dir: &Path) -> Result<Recovered, OpenError> {
     let Some(last) = segments.back() else {
         let report =
             Recovery { clean: marker.is_none(), records: 0, bytes: 0, segments: 0, torn: None };
-        return Ok(Recovered { segments, end: Place::default(), next_number: 1, report });
+        return Ok(Recovered {
+            segments,
+            end: Place::default(),
+            next_number: 1,
+            epoch: Epoch::FIRST,
+            newest_ms: i64::MIN,
+            report,
+        });
     };
     let last = Arc::clone(last);
     let marker =
         marker.filter(|mark| mark.segment == last.header.number && mark.salt == last.header.salt);
-    let (end, torn) = match &marker {
-        Some(marker) => (check_marked(&last, marker)?, None),
+    let (end, newest_ms, torn) = match &marker {
+        Some(marker) => (check_marked(&last, marker)?, marker.newest_ms, None),
         None => check_all(host, dir, &segments)?,
     };
+    // Without an orderly close, records may be gone that somebody saw.
+    let epoch = if marker.is_some() { last.header.epoch } else { last.header.epoch.next() };
     last.seal(end);
     let first = segments.front().map_or(end, |first| first.header.base);
     let report = Recovery {
@@ -100,7 +113,8 @@ pub(crate) fn recover(host: &Host, dir: &Path) -> Result<Recovered, OpenError> {
         next_number -= 1;
         segments.pop_back();
     }
-    Ok(Recovered { segments, end, next_number, report })
+    let newest_ms = newest_ms.max(last.header.newest_ms);
+    Ok(Recovered { segments, end, next_number, epoch, newest_ms, report })
 }
 
 /// Opens all segments and checks that each begins where the one before it may end.
@@ -139,6 +153,13 @@ fn check_joint(before: &Segment, next: &Segment) -> Result<(), OpenError> {
         let why = format!("it begins at offset {}, before the segment that it follows", to.offset);
         return Err(OpenError::Damaged { path: next.path.clone(), at: 24, why });
     }
+    let (from, to) = (&before.header, &next.header);
+    if to.epoch < from.epoch || to.newest_ms < from.newest_ms {
+        let why =
+            format!("its epoch {} or its time is before that of segment {}", to.epoch, from.number);
+        return Err(OpenError::Damaged { path: next.path.clone(), at: 56, why });
+    }
+    let to = next.header.base;
     let size = size_of_file(before)?;
     if size < before.position(to.at) {
         let why = format!(
@@ -173,9 +194,9 @@ fn check_all(
     host: &Host,
     dir: &Path,
     segments: &VecDeque<Arc<Segment>>,
-) -> Result<(Place, Option<Torn>), OpenError> {
+) -> Result<(Place, i64, Option<Torn>), OpenError> {
     let mut buffer = Vec::new();
-    let mut end = Place::default();
+    let (mut end, mut newest_ms) = (Place::default(), i64::MIN);
     let mut torn = None;
     for segment in segments {
         match segment.end() {
@@ -183,11 +204,11 @@ fn check_all(
             None => {
                 let tail = check_tail(segment, &mut buffer)?;
                 torn = repair(host, dir, segment, &tail)?;
-                end = tail.end;
+                (end, newest_ms) = (tail.end, tail.newest_ms);
             }
         }
     }
-    Ok((end, torn))
+    Ok((end, newest_ms, torn))
 }
 
 /// In a sealed segment everything was promised.
@@ -225,6 +246,8 @@ fn check_sealed(segment: &Segment, end: Place, buffer: &mut Vec<u8>) -> Result<(
 struct Tail {
     /// After the last good frame.
     end: Place,
+    /// The latest time of its frames.
+    newest_ms: i64,
     /// All frames that end at or before this were durable.
     promised: Location,
     /// After the last byte that is not zero.
@@ -237,7 +260,7 @@ fn check_tail(segment: &Segment, buffer: &mut Vec<u8>) -> Result<Tail, OpenError
     let base = segment.header.base;
     let size = size_of_file(segment)?;
     let file_end = segment.location(size);
-    let mut claims = Claims::new(segment.header.synced_through, base.at);
+    let mut claims = Claims::new(base.offset, base.at);
     let mut walker = Walker::new(
         &source,
         segment.header.salt,
@@ -246,6 +269,7 @@ fn check_tail(segment: &Segment, buffer: &mut Vec<u8>) -> Result<Tail, OpenError
         file_end,
         std::mem::take(buffer),
     );
+    let mut newest_ms = i64::MIN;
     let why = loop {
         match walker.step().map_err(|source| io_error(segment, source))? {
             Step::Frame(frame) => {
@@ -253,6 +277,7 @@ fn check_tail(segment: &Segment, buffer: &mut Vec<u8>) -> Result<Tail, OpenError
                     offset: frame.header.next(),
                     at: frame.at.plus(frame.header.frame_bytes()),
                 };
+                newest_ms = newest_ms.max(frame.header.timestamp_ms);
                 claims.frame(frame.header.synced_through(), end);
             }
             Step::End => break "the file ends",
@@ -266,7 +291,7 @@ fn check_tail(segment: &Segment, buffer: &mut Vec<u8>) -> Result<Tail, OpenError
         return Err(damaged(segment, end.at, why));
     }
     claims.raise(behind.synced_through);
-    Ok(Tail { end, promised: claims.promised, used: behind.end, size })
+    Ok(Tail { end, newest_ms, promised: claims.promised, used: behind.end, size })
 }
 
 /// Follows the highest claim and, roughly, the place up to which it vouches.

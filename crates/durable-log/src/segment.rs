@@ -1,21 +1,25 @@
-//! Segment files: a header of 64 bytes, then frames without gaps.
+//! Segment files: a header of 128 bytes, then frames without gaps.
 //!
 //! ```text
 //!  0  8 bytes  magic "strndlog"
-//!  8  u32      format version, 1
-//! 12  u32      CRC-32C of bytes 0..12 and 16..64
+//!  8  u32      format version, 2
+//! 12  u32      CRC-32C of bytes 0..12 and 16..128
 //! 16  u64      number of this segment; also its name, 20 digits and ".seg"
 //! 24  u64      offset of its first record
 //! 32  u64      location of its first frame
 //! 40  u64      salt of its frames' checksums
 //! 48  i64      time of creation, milliseconds since 1970
-//! 56  u64      synced_through: all records below this offset were durable at creation
+//! 56  u64      epoch
+//! 64  i64      no frame before this segment has a later time than this; i64::MIN if there is none
+//! 72  u64      stale bytes: up to here the file may hold bytes of a former life; 0 in a new file
+//! 80  48 bytes zeros
 //! ```
 //!
 //! A segment is created under another name, synced, renamed and its directory synced, so a file
 //! with a segment's name always has a whole header. It is created only when everything before its
 //! first frame is durable; so the next segment's header says where this one ends, bytes after that
-//! were never promised, and damage before it is always damage. Numbers count up by one.
+//! were never promised, damage before it is always damage, and all records below its base offset
+//! are known to be durable. Numbers count up by one; epochs and times never go down.
 //!
 //! Not here: what lies in frames (`crate::frame`).
 
@@ -27,11 +31,13 @@ use host::{File, Host, OpenMode};
 
 use crate::error::OpenError;
 use crate::frame::{self, u32_at, u64_at};
-use crate::position::{Location, Offset};
+use crate::position::{Epoch, Location, Offset};
 
-pub(crate) const HEADER_BYTES: usize = 64;
+pub(crate) const HEADER_BYTES: usize = 128;
 const MAGIC: [u8; 8] = *b"strndlog";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
+/// From here on the header is zeros.
+const RESERVED_FROM: usize = 80;
 /// Leaves room to add sizes without overflow.
 pub(crate) const NUMBER_MAX: u64 = u64::MAX / 4;
 
@@ -57,7 +63,11 @@ pub(crate) struct Header {
     pub(crate) base: Place,
     pub(crate) salt: u64,
     pub(crate) created_ms: i64,
-    pub(crate) synced_through: Offset,
+    pub(crate) epoch: Epoch,
+    /// No frame before this segment has a later time; `i64::MIN` when there is none.
+    pub(crate) newest_ms: i64,
+    /// Below this position the file may hold bytes that are not this segment's.
+    pub(crate) stale_bytes: u64,
 }
 
 impl Header {
@@ -70,7 +80,9 @@ impl Header {
         bytes[32..40].copy_from_slice(&self.base.at.get().to_le_bytes());
         bytes[40..48].copy_from_slice(&self.salt.to_le_bytes());
         bytes[48..56].copy_from_slice(&self.created_ms.to_le_bytes());
-        bytes[56..64].copy_from_slice(&self.synced_through.get().to_le_bytes());
+        bytes[56..64].copy_from_slice(&self.epoch.get().to_le_bytes());
+        bytes[64..72].copy_from_slice(&self.newest_ms.to_le_bytes());
+        bytes[72..80].copy_from_slice(&self.stale_bytes.to_le_bytes());
         let crc = header_crc(&bytes);
         bytes[12..16].copy_from_slice(&crc.to_le_bytes());
         bytes
@@ -79,27 +91,43 @@ impl Header {
     pub(crate) fn decode(path: &Path, bytes: &[u8; HEADER_BYTES]) -> Result<Self, OpenError> {
         let damaged =
             |at, why: &str| OpenError::Damaged { path: path.to_owned(), at, why: why.to_owned() };
-        if bytes[0..8] != MAGIC {
-            return Err(damaged(0, "this is not a log segment"));
-        }
-        let version = u32_at(bytes, 8);
-        if version != VERSION {
-            return Err(OpenError::UnknownVersion { path: path.to_owned(), at: 8, version });
-        }
+        check_version(path, bytes)?;
         if u32_at(bytes, 12) != header_crc(bytes) {
             return Err(damaged(0, "the segment's header does not match its checksum"));
         }
         let (number, offset, at) = (u64_at(bytes, 16), u64_at(bytes, 24), u64_at(bytes, 32));
-        if number.max(offset).max(at) > NUMBER_MAX || at % frame::ALIGN != 0 {
+        let (epoch, stale_bytes) = (u64_at(bytes, 56), u64_at(bytes, 72));
+        let largest = number.max(offset).max(at).max(epoch).max(stale_bytes);
+        if largest > NUMBER_MAX || at % frame::ALIGN != 0 {
             return Err(damaged(16, "the segment's header holds numbers that no log reaches"));
+        }
+        if let Some(at) = bytes[RESERVED_FROM..].iter().position(|byte| *byte != 0) {
+            let at = (RESERVED_FROM + at) as u64;
+            return Err(damaged(at, "the segment's header says something that no version says"));
         }
         Ok(Self {
             number,
             base: Place { offset: Offset::new(offset), at: Location::new(at) },
             salt: u64_at(bytes, 40),
             created_ms: u64_at(bytes, 48).cast_signed(),
-            synced_through: Offset::new(u64_at(bytes, 56)),
+            epoch: Epoch::new(epoch),
+            newest_ms: u64_at(bytes, 64).cast_signed(),
+            stale_bytes,
         })
+    }
+}
+
+/// Sees whether a file begins as a segment of this version does.
+fn check_version(path: &Path, bytes: &[u8]) -> Result<(), OpenError> {
+    if bytes.get(0..8) != Some(&MAGIC) {
+        let why = "this is not a log segment".to_owned();
+        return Err(OpenError::Damaged { path: path.to_owned(), at: 0, why });
+    }
+    match bytes.get(8..12).map(|_| u32_at(bytes, 8)) {
+        Some(version) if version != VERSION => {
+            Err(OpenError::UnknownVersion { path: path.to_owned(), at: 8, version })
+        }
+        _ => Ok(()),
     }
 }
 
@@ -163,14 +191,20 @@ impl Segment {
 /// Reads and checks the header of a segment file.
 pub(crate) fn read_header(path: &Path, file: &dyn File) -> Result<Header, OpenError> {
     let mut bytes = [0; HEADER_BYTES];
-    match file.read_exact_at(&mut bytes, 0) {
-        Ok(()) => Header::decode(path, &bytes),
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-            let why = "the file is shorter than a segment's header".to_owned();
-            Err(OpenError::Damaged { path: path.to_owned(), at: 0, why })
+    let io = |source| OpenError::Io { path: path.to_owned(), source };
+    let mut filled = 0;
+    while filled < HEADER_BYTES {
+        match file.read_at(&mut bytes[filled..], filled as u64).map_err(io)? {
+            0 => {
+                // A file of another version may be shorter than this version's header.
+                check_version(path, &bytes[..filled])?;
+                let why = "the file is shorter than a segment's header".to_owned();
+                return Err(OpenError::Damaged { path: path.to_owned(), at: 0, why });
+            }
+            n => filled += n,
         }
-        Err(source) => Err(OpenError::Io { path: path.to_owned(), source }),
     }
+    Header::decode(path, &bytes)
 }
 
 /// The file name of a segment.

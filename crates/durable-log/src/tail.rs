@@ -34,6 +34,8 @@ pub(crate) struct Stretch {
     pub(crate) number: u64,
     pub(crate) base: Place,
     pub(crate) salt: u64,
+    /// No frame before it has a later time.
+    pub(crate) newest_ms: i64,
     /// Most bytes of frames.
     pub(crate) bytes_max: u64,
     /// Where its frames are. Appends add to it.
@@ -44,9 +46,10 @@ pub(crate) struct Stretch {
 }
 
 impl Stretch {
-    fn new(number: u64, salt: u64, bytes_max: u64, index: &Arc<Index>) -> Arc<Self> {
-        let (base, index) = (index.base(), Arc::clone(index));
-        Arc::new(Self { number, base, salt, bytes_max, index, next: OnceLock::new() })
+    fn new(number: u64, salt: u64, bytes_max: u64, writer: &IndexWriter) -> Arc<Self> {
+        let (newest_ms, index) = (writer.newest_ms(), Arc::clone(writer.index()));
+        let (base, next) = (index.base(), OnceLock::new());
+        Arc::new(Self { number, base, salt, newest_ms, bytes_max, index, next })
     }
 
     /// Size of the segment file.
@@ -96,6 +99,15 @@ pub(crate) struct Batch {
     pub(crate) end: Place,
     /// A later stretch has begun.
     pub(crate) more: bool,
+    /// No frame up to the end of the stretch has a later time.
+    pub(crate) newest_ms: i64,
+}
+
+impl Batch {
+    /// The rest of `stretch`, which ended where `later` began.
+    fn up_to(stretch: Arc<Stretch>, later: &Stretch) -> Self {
+        Self { stretch, end: later.base, more: true, newest_ms: later.newest_ms }
+    }
 }
 
 /// What an append brings along.
@@ -206,13 +218,19 @@ pub(crate) struct Tail {
 }
 
 impl Tail {
-    pub(crate) fn new(next: Place, salt: u64, segment_bytes: u64, pool_max: usize) -> Self {
+    pub(crate) fn new(
+        next: Place,
+        salt: u64,
+        newest_ms: i64,
+        segment_bytes: u64,
+        pool_max: usize,
+    ) -> Self {
         let bytes_max = segment_bytes - segment::HEADER_BYTES as u64;
         let mut pool = Vec::with_capacity(pool_max);
-        let index = IndexWriter::new(next, bytes_max, i64::MIN);
+        let index = IndexWriter::new(next, bytes_max, newest_ms);
         Self {
             next,
-            stretch: Stretch::new(0, salt, bytes_max, index.index()),
+            stretch: Stretch::new(0, salt, bytes_max, &index),
             index,
             filling: Filling::take(&mut pool, next.at),
             full: VecDeque::with_capacity(64),
@@ -234,6 +252,11 @@ impl Tail {
 
     pub(crate) fn stretch(&self) -> &Arc<Stretch> {
         &self.stretch
+    }
+
+    /// The latest time of any frame; `i64::MIN` when there is none.
+    pub(crate) fn newest_ms(&self) -> i64 {
+        self.index.newest_ms()
     }
 
     /// Highest offset that is written somewhere as durable, once everything here is.
@@ -297,7 +320,7 @@ impl Tail {
         let bytes_max = bytes.max(self.segment_bytes - segment::HEADER_BYTES as u64);
         let number = self.stretch.number + 1;
         self.index = IndexWriter::new(self.next, bytes_max, self.index.newest_ms());
-        let next = Stretch::new(number, salt, bytes_max, self.index.index());
+        let next = Stretch::new(number, salt, bytes_max, &self.index);
         self.stretch.next.get_or_init(|| Arc::clone(&next));
         self.stretch = next;
         self.claimed = self.claimed.max(self.next.offset);
@@ -344,16 +367,16 @@ impl Tail {
         let stretch = Arc::clone(rest.peek().map_or(&self.stretch, |chunk| &chunk.stretch));
         for chunk in rest {
             if chunk.stretch.number != stretch.number {
-                return Batch { stretch, end: chunk.stretch.base, more: true };
+                return Batch::up_to(stretch, &chunk.stretch);
             }
             pieces.push(piece(chunk, from));
         }
         if self.stretch.number != stretch.number {
-            return Batch { stretch, end: self.stretch.base, more: true };
+            return Batch::up_to(stretch, &self.stretch);
         }
         let skip = from.get().saturating_sub(self.filling.at.get());
         scratch.extend_from_slice(&self.filling.bytes[in_chunk(skip)..]);
-        Batch { stretch, end: self.next, more: false }
+        Batch { stretch, end: self.next, more: false, newest_ms: self.newest_ms() }
     }
 
     /// Copies bytes from `at` on, as many as are here; `None` if that byte is not here any more.

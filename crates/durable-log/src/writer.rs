@@ -136,8 +136,9 @@ impl Core {
         }
         let old = self.active();
         let blank = self.blank(writer, stretch);
-        let new = blank
-            .and_then(|blank| self.establish(blank, &old, stretch, stretch.base, &mut |_| Ok(())));
+        let header = self.header_after(&old, stretch, stretch.base, stretch.newest_ms);
+        let bytes = stretch.file_bytes();
+        let new = blank.and_then(|blank| self.establish(blank, header, bytes, &mut |_| Ok(())));
         let new =
             new.map_err(|error| self.write_failed(&old.path, "the segment after it", &error))?;
         self.cut(&old, writer.written);
@@ -162,23 +163,33 @@ impl Core {
         }
     }
 
-    fn establish(
+    /// What the segment after `old` says of itself when it takes `stretch` from `base` on.
+    fn header_after(
         &self,
-        blank: Blank,
         old: &Segment,
         stretch: &Stretch,
         base: Place,
-        fill: &mut dyn FnMut(&Segment) -> io::Result<()>,
-    ) -> io::Result<Arc<Segment>> {
-        let header = Header {
+        newest_ms: i64,
+    ) -> Header {
+        Header {
             number: old.header.number + 1,
             base,
             salt: stretch.salt,
             created_ms: self.now_ms(),
-            synced_through: base.offset,
-        };
-        segment::establish(&self.host, &self.dir, blank, header, stretch.file_bytes(), fill)
-            .map(Arc::new)
+            epoch: self.published.epoch(),
+            newest_ms,
+            stale_bytes: 0,
+        }
+    }
+
+    fn establish(
+        &self,
+        blank: Blank,
+        header: Header,
+        bytes: u64,
+        fill: &mut dyn FnMut(&Segment) -> io::Result<()>,
+    ) -> io::Result<Arc<Segment>> {
+        segment::establish(&self.host, &self.dir, blank, header, bytes, fill).map(Arc::new)
     }
 
     /// Gives the room behind the end of a segment back. It is never read, so an error costs only room.
@@ -256,7 +267,8 @@ impl Core {
         );
         let blank = self.blank(writer, &batch.stretch)?;
         let mut fill = |segment: &Segment| writer.put(segment, batch.end);
-        let new = self.establish(blank, old, &batch.stretch, durable, &mut fill);
+        let header = self.header_after(old, &batch.stretch, durable, batch.newest_ms);
+        let new = self.establish(blank, header, batch.stretch.file_bytes(), &mut fill);
         writer.pieces.clear();
         Ok((new?, batch.end))
     }

@@ -2,8 +2,11 @@
 //! its way to the disk, across segments, closes, drops and trims; offsets only go up.
 
 use std::ops::ControlFlow;
+use std::path::PathBuf;
 
-use durable_log::{AppendError, Location, Offset, OpenError, Options, ReadError};
+use durable_log::{AppendError, Location, Offset, OpenError, Options, ReadError, inspect};
+use host::WallTime;
+use host::sim::Machine;
 
 use crate::support::{Place, all, from};
 
@@ -242,7 +245,7 @@ fn many_restarts_leave_little_behind() {
         assert_eq!(place.segments().len(), n + 1);
     }
     let bytes: usize = place.segments().iter().map(|path| place.read_file(path).len()).sum();
-    assert_eq!(bytes, 5 * (64 + 48));
+    assert_eq!(bytes, 5 * (128 + 48));
 }
 
 #[test]
@@ -251,14 +254,76 @@ fn a_file_of_a_later_version_is_refused_by_name() {
     place.open().close().unwrap();
     let path = place.segments().remove(0);
     let mut bytes = place.read_file(&path);
-    bytes[8] = 2;
+    bytes[8] = 3;
     place.write_file(&path, &bytes);
     match place.try_open() {
-        Err(OpenError::UnknownVersion { path: named, at: 8, version: 2 }) => {
+        Err(OpenError::UnknownVersion { path: named, at: 8, version: 3 }) => {
             assert_eq!(named, path)
         }
         other => panic!("{other:?}"),
     }
+}
+
+#[test]
+fn a_file_of_version_1_is_refused_by_name_however_short_it_is() {
+    let place = Place::new();
+    place.open().close().unwrap();
+    let path = place.segments().remove(0);
+    let mut bytes = place.read_file(&path)[..64].to_vec();
+    bytes[8] = 1;
+    place.write_file(&path, &bytes);
+    let opened = place.try_open();
+    assert!(matches!(opened, Err(OpenError::UnknownVersion { at: 8, version: 1, .. })));
+}
+
+#[test]
+fn the_epoch_rises_with_every_opening_that_no_close_went_before() {
+    let place = Place::new();
+    let mut expected = 1;
+    for clean in [true, false, false, true, true, false] {
+        let log = place.open();
+        assert_eq!(log.epoch().get(), expected);
+        log.append(&[b"x"]).unwrap();
+        log.sync().unwrap();
+        let segments = log.oldest_segments();
+        assert_eq!(segments.last().unwrap().epoch.get(), expected);
+        if clean {
+            log.close().unwrap();
+        } else {
+            drop(log);
+            expected += 1;
+        }
+    }
+}
+
+#[test]
+fn a_segment_knows_the_latest_time_before_it() {
+    let machine = Machine::new(1);
+    let place = Place::on(&machine);
+    let newest = |place: &Place| -> Vec<Option<i64>> {
+        let keep = ControlFlow::Continue(());
+        let one =
+            |path: &PathBuf| inspect(&place.host, path, &mut |_| keep, &mut |_| keep).unwrap();
+        place.segments().iter().map(|path| one(path).newest_ms).collect()
+    };
+    let at = |ms: i64| machine.set_wall(WallTime::from_nanos(ms * 1_000_000));
+    let log = place.open();
+    for ms in [50, 40] {
+        at(ms);
+        log.append(&[b"x"]).unwrap();
+        log.roll().unwrap();
+    }
+    assert_eq!(newest(&place), [None, Some(50), Some(50)]);
+    at(70);
+    log.append(&[b"x"]).unwrap();
+    log.sync().unwrap();
+    drop(log);
+    machine.kill();
+    let place = Place::on(&machine);
+    place.open().close().unwrap();
+    assert_eq!(newest(&place), [None, Some(50), Some(50), Some(70)]);
+    place.open().close().unwrap();
+    assert_eq!(newest(&place), [None, Some(50), Some(50), Some(70)]);
 }
 
 #[test]

@@ -103,7 +103,7 @@ fn every_flipped_bit_is_an_error_or_leaves_at_least_what_was_promised() {
         refused += u32::from(check(&place, &RECORDS, 1).is_none());
     }
     // All of the header, all of the first frame.
-    assert_eq!(refused, (64 + 56) * 8);
+    assert_eq!(refused, (128 + 56) * 8);
 }
 
 #[test]
@@ -111,11 +111,11 @@ fn damage_below_a_promise_is_an_error_that_names_the_place() {
     let place = three();
     let path = place.segments().remove(0);
     let mut bytes = place.read_file(&path);
-    bytes[64 + 44] ^= 1;
+    bytes[128 + 44] ^= 1;
     place.write_file(&path, &bytes);
     for _ in 0..2 {
         match place.try_open() {
-            Err(OpenError::Damaged { path: named, at: 64, .. }) => assert_eq!(named, path),
+            Err(OpenError::Damaged { path: named, at: 128, .. }) => assert_eq!(named, path),
             other => panic!("{other:?}"),
         }
     }
@@ -127,7 +127,7 @@ fn damage_above_every_promise_is_cut_and_kept_aside_with_what_follows() {
     let place = three();
     let path = place.segments().remove(0);
     let mut bytes = place.read_file(&path);
-    let second = 64 + 56;
+    let second = 128 + 56;
     bytes[second + 44] ^= 1;
     place.write_file(&path, &bytes);
     let recovery = check(&place, &RECORDS, 1).unwrap();
@@ -157,7 +157,7 @@ fn a_mark_of_an_idle_log_makes_its_last_record_a_promise() {
     drop(log);
     let path = place.segments().remove(0);
     let mut bytes = place.read_file(&path);
-    bytes[64 + 44] ^= 1;
+    bytes[128 + 44] ^= 1;
     place.write_file(&path, &bytes);
     assert!(check(&place, &RECORDS, 1).is_none());
 }
@@ -258,7 +258,7 @@ proptest! {
         let place = Place::simulated();
         drop(place.open());
         let path = place.segments().remove(0);
-        let mut bytes = place.read_file(&path)[..64].to_vec();
+        let mut bytes = place.read_file(&path)[..128].to_vec();
         bytes.extend_from_slice(&noise);
         place.write_file(&path, &bytes);
         let recovery = check(&place, &[], 0).unwrap();

@@ -35,10 +35,10 @@ fn a_segment_shows_its_header_frames_and_records() {
         },
     )
     .unwrap();
-    assert_eq!(frames, [(64, 0, 2, 0), (64 + 56, 2, 1, 2)]);
+    assert_eq!(frames, [(128, 0, 2, 0), (128 + 56, 2, 1, 2)]);
     assert_eq!(records, [(0, b"a".to_vec()), (1, b"bb".to_vec()), (2, b"ccc".to_vec())]);
     assert_eq!((segment.number, segment.first, segment.next), (1, Offset::ZERO, Offset::new(3)));
-    assert_eq!((segment.end, segment.file_bytes), (64 + 56 + 48, 4096));
+    assert_eq!((segment.end, segment.file_bytes), (128 + 56 + 48, 4096));
     assert_eq!(segment.end_reason, Some("zeros instead of a frame"));
     assert_eq!(place.read_file(&path), before);
 }

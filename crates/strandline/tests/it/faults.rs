@@ -59,7 +59,7 @@ fn a_damaged_journal_is_refused_with_file_and_offset() {
     Server::start(&data).kill9();
     let path = data.join("journal/00000000000000000001.seg");
     let mut bytes = std::fs::read(&path).unwrap();
-    bytes[64 + 45] ^= 1;
+    bytes[128 + 45] ^= 1;
     std::fs::write(&path, bytes).unwrap();
     let ended = run(&mut serve_command(&data, &[]), b"");
     assert_eq!(ended.status.code(), Some(1));

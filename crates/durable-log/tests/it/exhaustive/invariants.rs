@@ -193,7 +193,7 @@ impl Looked {
         )
         .unwrap();
         let claims = frames.iter().map(|frame| frame.synced_through.get());
-        let claimed = claims.chain([seen.synced_through.get()]).max().unwrap_or(0);
+        let claimed = claims.chain([seen.first.get()]).max().unwrap_or(0);
         Self {
             path: path.to_owned(),
             number: seen.number,

@@ -113,7 +113,7 @@ impl Printer<'_> {
             let rest = json!({
                 "number": segment.number, "created": segment.created_ms, "salt": segment.salt,
                 "first": segment.first.get(), "next": segment.next.get(), "begin": segment.begin.get(),
-                "synced_through": segment.synced_through.get(), "good_bytes": segment.end,
+                "epoch": segment.epoch.get(), "newest": segment.newest_ms, "stale_bytes": segment.stale_bytes, "good_bytes": segment.end,
                 "file_bytes": segment.file_bytes, "end_reason": segment.end_reason,
             });
             // The rest of the object, without its opening brace.
@@ -124,8 +124,8 @@ impl Printer<'_> {
             |why| format!("byte {} of {}: {why}", segment.end, segment.file_bytes),
         );
         self.out.line(format!(
-            "{}: journal segment {}, created {}, synced through {} then; commits {} to before {}, good up to {end}",
-            path.display(), segment.number, show_millis(segment.created_ms), segment.synced_through.get(),
+            "{}: journal segment {} of epoch {}, created {}; commits {} to before {}, good up to {end}",
+            path.display(), segment.number, segment.epoch, show_millis(segment.created_ms),
             segment.first.get(), segment.next.get(),
         ))
     }
