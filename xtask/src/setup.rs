@@ -36,6 +36,11 @@ const NEEDS: &[Need] = &[
     },
     Need { what: "fusermount3 (mounts)", packages: &["fuse3"], present: || on_path("fusermount3") },
     Need {
+        what: "mkfs.ext4, mount and unshare (power cuts)",
+        packages: &["e2fsprogs", "mount", "util-linux"],
+        present: || ["mkfs.ext4", "mount", "unshare"].into_iter().all(on_path),
+    },
+    Need {
         what: "a list of words",
         packages: &["wamerican"],
         present: || Path::new("/usr/share/dict/words").exists(),
