@@ -12,8 +12,7 @@
 //! Order: `trim`, `writer`, `sync`, then `progress`, then `tail`, then `changing_segments`.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::sync::Arc;
 
 use arc_swap::{ArcSwap, Guard};
 use host::{DirLock, Host};
@@ -23,7 +22,10 @@ use crate::error::AppendError;
 use crate::options::Options;
 use crate::position::{Epoch, Location, Offset};
 use crate::segment::{Place, Segment};
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::sync::{Condvar, Mutex, MutexGuard};
 use crate::tail::{Stretch, Tail};
+use crate::waiters::Woken;
 use crate::writer::Writer;
 
 #[derive(Debug)]
@@ -38,13 +40,11 @@ pub(crate) struct Core {
     pub(crate) segments: ArcSwap<SegmentList>,
     pub(crate) changing_segments: Mutex<()>,
     pub(crate) trim: Mutex<()>,
-    /// A leader has finished.
-    pub(crate) led: Condvar,
-    /// The durable position moved, or never will again.
-    pub(crate) durable_moved: Condvar,
     /// There is something for the committer to look at.
     pub(crate) committer_wanted: Condvar,
     pub(crate) published: Published,
+    /// What was cut when the log was opened.
+    pub(crate) torn_bytes: u64,
     /// Kept until the log goes.
     pub(crate) _lock: Box<dyn DirLock>,
 }
@@ -70,19 +70,22 @@ impl SegmentList {
     }
 }
 
-/// Copies of the positions that are read without a lock. Each only goes up, and the offset before
-/// its location: who sees the location sees at least its offset.
+/// Copies of what is read without a lock. The positions only go up, and the offset before its
+/// location: who sees the location sees at least its offset.
 #[derive(Debug, Default)]
 pub(crate) struct Published {
-    pub(crate) appended: AtomicU64,
-    pub(crate) appended_at: AtomicU64,
-    pub(crate) written: AtomicU64,
-    pub(crate) written_at: AtomicU64,
-    pub(crate) durable: AtomicU64,
-    pub(crate) durable_at: AtomicU64,
-    pub(crate) epoch: AtomicU64,
-    pub(crate) failed: AtomicBool,
-    pub(crate) committer_runs: AtomicBool,
+    appended: AtomicU64,
+    appended_at: AtomicU64,
+    written: AtomicU64,
+    written_at: AtomicU64,
+    durable: AtomicU64,
+    durable_at: AtomicU64,
+    epoch: AtomicU64,
+    failed: AtomicBool,
+    committer_runs: AtomicBool,
+    /// Who was handed the lead last.
+    handed: AtomicU64,
+    no_space: AtomicU64,
 }
 
 impl Published {
@@ -138,11 +141,49 @@ impl Published {
         Location::new(self.durable_at.load(Ordering::Acquire))
     }
 
+    /// The end of what is appended. The offset may be of a moment before the location's.
+    pub(crate) fn appended_place(&self) -> Place {
+        let offset = self.appended();
+        Place { offset, at: self.appended_at() }
+    }
+
+    /// The end of what is durable. The offset may be of a moment before the location's.
+    pub(crate) fn durable_place(&self) -> Place {
+        let offset = self.durable();
+        Place { offset, at: self.durable_at() }
+    }
+
     /// Bytes that were appended and are not durable.
     pub(crate) fn unsynced_bytes(&self) -> u64 {
         // Durable first: it never passes what is then read as appended.
         let durable = self.durable_at();
         self.appended_at().get() - durable.get()
+    }
+
+    pub(crate) fn committer_runs(&self) -> bool {
+        self.committer_runs.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_committer_runs(&self, runs: bool) {
+        self.committer_runs.store(runs, Ordering::Release);
+    }
+
+    /// Who was handed the lead last, by its number; 0 before the first.
+    pub(crate) fn handed(&self) -> u64 {
+        self.handed.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_handed(&self, number: u64) {
+        self.handed.store(number, Ordering::Release);
+    }
+
+    /// How often a sync found no room.
+    pub(crate) fn no_space(&self) -> u64 {
+        self.no_space.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_no_space(&self, times: u64) {
+        self.no_space.store(times, Ordering::Release);
     }
 }
 
@@ -187,6 +228,21 @@ impl Core {
         self.host.clock.wall().millis()
     }
 
+    /// Refuses appends from now on, because the log is being closed.
+    pub(crate) fn refuse_appends(&self) {
+        let mut woken = Woken::default();
+        let mut progress = self.progress();
+        {
+            let mut tail = self.tail();
+            tail.refusal.get_or_insert(AppendError::Closed);
+            tail.waiters.take_all(&mut woken);
+        }
+        // Who waits for a record that will not come is to look again.
+        progress.take_all(&mut woken);
+        drop(progress);
+        drop(woken);
+    }
+
     /// Refuses everything from now on. What was not durable never will be through this handle.
     pub(crate) fn fail(&self, why: String) -> Arc<str> {
         let mut progress = self.progress();
@@ -194,14 +250,17 @@ impl Core {
             tracing::error!(dir = %self.dir.display(), %why, "the log failed; it refuses everything until it is opened again");
             why.into()
         }));
-        self.tail().refusal = Some(AppendError::Failed { why: Arc::clone(&why) });
+        let mut woken = Woken::default();
+        {
+            let mut tail = self.tail();
+            tail.refusal = Some(AppendError::Failed { why: Arc::clone(&why) });
+            tail.waiters.take_all(&mut woken);
+        }
         self.published.failed.store(true, Ordering::Release);
-        let woken = progress.wake_all();
+        progress.take_all(&mut woken);
         drop(progress);
-        self.led.notify_all();
-        self.durable_moved.notify_all();
         self.committer_wanted.notify_all();
-        woken.into_iter().for_each(std::task::Waker::wake);
+        drop(woken);
         why
     }
 }

@@ -121,6 +121,23 @@ impl From<WriteError> for SyncError {
     }
 }
 
+/// Why a record that was waited for did not arrive.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum ArrivalError {
+    /// It was not there in time. Wait again.
+    #[error("nothing arrived in time")]
+    TimedOut,
+    /// The log was closed, or its committer was stopped for good.
+    #[error("the log ended before it")]
+    Ended,
+    /// Storage failed; the log refuses everything until it is opened again.
+    #[error("the log failed: {why}")]
+    Failed {
+        /// The first failure.
+        why: Arc<str>,
+    },
+}
+
 /// Why bytes could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {

@@ -21,6 +21,7 @@
 //! Not here: what a record means, and any network.
 
 mod commit;
+mod committer;
 mod core;
 mod error;
 mod frame;
@@ -34,15 +35,22 @@ mod position;
 mod read;
 mod recovery;
 mod segment;
+mod sync;
 mod tail;
+mod wait;
+mod waiters;
 mod walk;
 mod writer;
 
-pub use commit::{Room, Ticket};
-pub use error::{AppendError, OpenError, ReadError, SyncError, TrimError, WriteError};
+pub use commit::Ticket;
+pub use committer::{Committer, StartError};
+pub use error::{
+    AppendError, ArrivalError, OpenError, ReadError, SyncError, TrimError, WriteError,
+};
 pub use inspect::{InspectedFrame, InspectedSegment, inspect, inspect_marker};
 pub use log::{Appended, Log, Positions, SegmentInfo, Stats};
 pub use options::Options;
 pub use position::{Epoch, Location, Offset};
 pub use read::{Record, Slice};
 pub use recovery::{Recovery, Torn};
+pub use wait::{Arrival, Reached, Room};

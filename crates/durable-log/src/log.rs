@@ -3,12 +3,13 @@
 use std::fmt;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use host::Host;
 
-use crate::commit::{Progress, Room, Ticket};
+use crate::commit::{BATCH_CLASSES, Progress, Ticket};
+use crate::committer::{Committer, StartError};
 use crate::core::{Core, Published, SegmentList, lock};
 use crate::error::{AppendError, OpenError, ReadError, SyncError, TrimError, WriteError};
 use crate::frame;
@@ -18,7 +19,10 @@ use crate::position::{Epoch, Location, Offset};
 use crate::read::{Record, Slice};
 use crate::recovery::{self, Recovered, Recovery};
 use crate::segment::{self, Header, Segment};
+use crate::sync::{Condvar, Mutex};
 use crate::tail::{self, Payload, Tail};
+use crate::wait::{Arrival, Reached, Room};
+use crate::waiters::Woken;
 use crate::writer::Writer;
 
 const LOCK_NAME: &str = "lock";
@@ -41,9 +45,10 @@ impl fmt::Debug for Log {
     }
 }
 
-/// Where an append went.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Appended {
+/// Where an append went. It can be redeemed for durability, at no cost when it is not: awaited,
+/// waited for, or turned into a [`Ticket`].
+#[derive(Clone, Copy)]
+pub struct Appended<'a> {
     /// Offset of the first record.
     pub first: Offset,
     /// One past the offset of the last record.
@@ -51,6 +56,38 @@ pub struct Appended {
     /// First byte of the first record. Each further record begins four bytes after the end of the
     /// one before it.
     pub at: Location,
+    log: &'a Log,
+}
+
+impl Appended<'_> {
+    /// A promise to be told when the records are durable; see [`Log::ticket`].
+    pub fn ticket(&self) -> Ticket {
+        self.log.ticket(self.next)
+    }
+
+    /// Waits until the records are durable; see [`Log::wait_synced`].
+    pub fn wait_synced(&self) -> Result<(), SyncError> {
+        self.log.wait_synced(self.next)
+    }
+}
+
+impl IntoFuture for Appended<'_> {
+    type Output = Result<(), SyncError>;
+    type IntoFuture = Ticket;
+
+    fn into_future(self) -> Ticket {
+        self.ticket()
+    }
+}
+
+impl fmt::Debug for Appended<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Appended")
+            .field("first", &self.first)
+            .field("next", &self.next)
+            .field("at", &self.at)
+            .finish_non_exhaustive()
+    }
 }
 
 /// How far the log is. All but `start` are exclusive ends.
@@ -102,6 +139,14 @@ pub struct Stats {
     pub syncs: u64,
     /// Syncs that failed.
     pub failed_syncs: u64,
+    /// How many syncs made durable at once 1 record, 2 to 3, 4 to 7, ...; the last class has all
+    /// that are more.
+    pub records_per_sync: [u64; BATCH_CLASSES],
+    /// How often somebody waited: for a sync that another led, for an arrival, for room.
+    pub waits: u64,
+    /// Bytes at the log's end that were cut when it was opened, because nobody was promised them and
+    /// they could not be read.
+    pub torn_bytes: u64,
     /// Segment files now.
     pub segments: u64,
     /// Bytes of frames in segment files now. Room that is reserved is not counted.
@@ -134,6 +179,7 @@ impl Log {
         recovered.segments.push_back(Arc::clone(&active));
         tidy(host, dir).map_err(io)?;
         let Recovered { segments, end, report, .. } = recovered;
+        let torn_bytes = report.torn.as_ref().map_or(0, |torn| torn.bytes);
         // As many chunks as two syncs that overlap keep in use.
         let pool_max =
             usize::try_from(2 * options.sync_ahead_bytes).unwrap_or(usize::MAX) / tail::CHUNK_BYTES;
@@ -152,10 +198,9 @@ impl Log {
             changing_segments: Mutex::default(),
             tail: Mutex::new(tail),
             trim: Mutex::default(),
-            led: std::sync::Condvar::new(),
-            durable_moved: std::sync::Condvar::new(),
-            committer_wanted: std::sync::Condvar::new(),
+            committer_wanted: Condvar::new(),
             published: Published::new(end, epoch),
+            torn_bytes,
             options,
             _lock: lock,
         };
@@ -172,7 +217,7 @@ impl Log {
     ///
     /// All leave the log as it was. After [`AppendError::NoSpace`] a [`Log::write_out`] tries
     /// again; the committer does so by itself.
-    pub fn append(&self, records: &[&[u8]]) -> Result<Appended, AppendError> {
+    pub fn append(&self, records: &[&[u8]]) -> Result<Appended<'_>, AppendError> {
         if records.is_empty() {
             return self.append_nothing();
         }
@@ -180,41 +225,48 @@ impl Log {
     }
 
     /// Appends one record that is gathered from `parts`; otherwise as [`Log::append`].
-    pub fn append_parts(&self, parts: &[&[u8]]) -> Result<Appended, AppendError> {
+    pub fn append_parts(&self, parts: &[&[u8]]) -> Result<Appended<'_>, AppendError> {
         self.put(Payload::Parts(parts))
     }
 
-    fn put(&self, payload: Payload<'_>) -> Result<Appended, AppendError> {
+    fn put(&self, payload: Payload<'_>) -> Result<Appended<'_>, AppendError> {
         let core = &*self.core;
         let (size, limit) = (payload.bytes(), core.options.append_bytes_max);
         let payload_bytes = u32::try_from(size).ok().filter(|bytes| *bytes <= limit);
         let payload_bytes =
             payload_bytes.ok_or_else(|| AppendError::TooLarge { size, limit: u64::from(limit) })?;
         let measured = payload.measure(payload_bytes, core.now_ms());
-        let ahead = core.options.sync_ahead_bytes;
+        let mut woken = Woken::default();
         let mut tail = core.tail();
-        let before = tail.unsynced_bytes();
-        let place =
-            tail.append(measured, core.published.durable(), &|| core.host.random.next_u64())?;
-        let (next, after) = (tail.next(), tail.unsynced_bytes());
+        let durable = core.published.durable();
+        let before = (tail.unsynced_bytes(), tail.next().offset - durable);
+        let place = tail.append(measured, durable, &|| core.host.random.next_u64())?;
+        let next = tail.next();
+        let after = (tail.unsynced_bytes(), next.offset - durable);
         tail.appends.appends += 1;
         tail.appends.records += next.offset - place.offset;
         core.published.set_appended(next);
+        tail.waiters.take_reached(next.offset, &mut woken);
         drop(tail);
-        let long = before < ahead && after >= ahead;
-        if before == 0 || long {
+        drop(woken);
+        let long = core.is_far_ahead(after.0, after.1) && !core.is_far_ahead(before.0, before.1);
+        if before.0 == 0 || long {
             core.note_unsynced(long);
         }
-        Ok(Appended { first: place.offset, next: next.offset, at: frame::first_record(place.at) })
+        Ok(self.appended(place, next.offset))
     }
 
-    fn append_nothing(&self) -> Result<Appended, AppendError> {
+    fn append_nothing(&self) -> Result<Appended<'_>, AppendError> {
         let tail = self.core.tail();
         if let Some(refusal) = &tail.refusal {
             return Err(refusal.clone());
         }
         let next = tail.next();
-        Ok(Appended { first: next.offset, next: next.offset, at: frame::first_record(next.at) })
+        Ok(self.appended(next, next.offset))
+    }
+
+    fn appended(&self, place: segment::Place, next: Offset) -> Appended<'_> {
+        Appended { first: place.offset, next, at: frame::first_record(place.at), log: self }
     }
 
     /// Whether fewer than [`Options::unsynced_bytes_max`] bytes are unsynced. Also true when the
@@ -230,7 +282,7 @@ impl Log {
 
     /// [`Log::room`] for threads.
     pub fn wait_room(&self) {
-        self.core.wait_room();
+        self.room().wait();
     }
 
     /// Hands everything that is appended now to the operating system, so that it survives the
@@ -254,21 +306,38 @@ impl Log {
         Ticket::new(Arc::clone(&self.core), up_to)
     }
 
-    /// The body of a server's one committer thread; returns after [`Log::stop_committer`].
+    /// Waits until everything below `up_to` is durable, in this thread, which leads the sync if
+    /// nobody does. An `up_to` beyond what is appended now is cut to that.
+    pub fn wait_synced(&self, up_to: Offset) -> Result<(), SyncError> {
+        let published = &self.core.published;
+        self.core.wait_synced(up_to.min(published.appended()), published.no_space())
+    }
+
+    /// A promise to be told when the record `offset` is so far; it need not be appended yet.
+    pub fn wait_for(&self, offset: Offset, reached: Reached) -> Arrival {
+        Arrival::new(Arc::clone(&self.core), offset, reached)
+    }
+
+    /// Starts a thread that syncs for futures, ahead of those who will wait, and what nobody waits
+    /// for, as the options say; until the guard is dropped.
+    ///
+    /// # Errors
+    ///
+    /// A log has at most one committer.
+    pub fn start_committer(&self) -> Result<Committer, StartError> {
+        Committer::start(self)
+    }
+
+    /// The body of the committer, for who has a thread for it; returns after
+    /// [`Log::stop_committer`], and at once when there is a committer already.
     pub fn run_committer(&self) {
         self.core.run_committer();
     }
 
-    /// Makes [`Log::run_committer`] return, also one that begins later, and
-    /// [`Log::wait_durable_beyond`] too.
+    /// Ends the committer for good, also one that begins later, and every [`Arrival`] whose record
+    /// is not there yet.
     pub fn stop_committer(&self) {
         self.core.stop_committer();
-    }
-
-    /// Waits until records beyond `seen` are durable and returns how far; `None` when there are
-    /// none and the committer was stopped or the log failed.
-    pub fn wait_durable_beyond(&self, seen: Offset) -> Option<Offset> {
-        self.core.wait_durable_beyond(seen)
     }
 
     /// How far the log is.
@@ -341,9 +410,9 @@ impl Log {
 
     /// Counters and sizes.
     pub fn stats(&self) -> Stats {
-        let (syncs, failed_syncs, written) = {
+        let (counts, written) = {
             let progress = self.core.progress();
-            (progress.syncs, progress.failed_syncs, progress.written)
+            (progress.counts, progress.written)
         };
         let (segments, first) = {
             let segments = self.core.segments();
@@ -355,8 +424,11 @@ impl Log {
             appends: tail.appends.appends,
             records: tail.appends.records,
             bytes: tail.appends.bytes,
-            syncs,
-            failed_syncs,
+            syncs: counts.syncs,
+            failed_syncs: counts.failed_syncs,
+            records_per_sync: counts.records_per_sync,
+            waits: counts.waits,
+            torn_bytes: self.core.torn_bytes,
             segments,
             segment_bytes: written.at.get() - first.at.get(),
             unsynced_bytes: tail.unsynced_bytes(),
@@ -371,7 +443,7 @@ impl Log {
     /// The log is closed to appends in any case; without the mark the next open checks everything.
     pub fn close(self) -> Result<(), SyncError> {
         let core = &*self.core;
-        core.tail().refusal.get_or_insert(AppendError::Closed);
+        core.refuse_appends();
         core.write_out()?;
         core.sync_all()?;
         let mut writer = lock(&core.writer);
@@ -389,6 +461,10 @@ impl Log {
             let why = core.fail(format!("closing {}: {error}", core.dir.display()));
             SyncError::Failed { why }
         })
+    }
+
+    pub(crate) fn core(&self) -> &Arc<Core> {
+        &self.core
     }
 
     /// Whether storage failed, so that everything is refused until the log is opened again.

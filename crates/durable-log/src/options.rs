@@ -16,10 +16,13 @@ pub struct Options {
     /// The committer starts a sync when so many bytes are not durable, so that a small sync that
     /// somebody waits for finds little left to do.
     pub sync_ahead_bytes: u64,
+    /// The same by the number of records; `None` leaves it to the bytes.
+    pub sync_ahead_records: Option<u64>,
     /// [`crate::Log::room`] makes writers wait while so many bytes are not durable.
     pub unsynced_bytes_max: u64,
-    /// Longest time that the committer leaves appended bytes without a sync.
-    pub sync_interval: Duration,
+    /// Longest time that the committer leaves appended bytes without a sync; `None`: until somebody
+    /// asks, or they are many.
+    pub sync_interval: Option<Duration>,
 }
 
 impl Default for Options {
@@ -28,8 +31,9 @@ impl Default for Options {
             segment_bytes: 64 << 20,
             append_bytes_max: 32 << 20,
             sync_ahead_bytes: 4 << 20,
+            sync_ahead_records: None,
             unsynced_bytes_max: 64 << 20,
-            sync_interval: Duration::from_secs(1),
+            sync_interval: Some(Duration::from_secs(1)),
         }
     }
 }

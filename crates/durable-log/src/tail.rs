@@ -23,6 +23,7 @@ use crate::frame::{self, Header};
 use crate::index::{Index, IndexWriter};
 use crate::position::{Location, Offset};
 use crate::segment::{self, Place};
+use crate::waiters::Waiters;
 
 pub(crate) const CHUNK_BYTES: usize = 256 << 10;
 const ZEROS: [u8; 8] = [0; 8];
@@ -215,6 +216,8 @@ pub(crate) struct Tail {
     /// The last attempt to prepare the next segment found no room.
     pub(crate) no_spare: bool,
     pub(crate) appends: Appends,
+    /// Those who wait for appends.
+    pub(crate) waiters: Waiters,
 }
 
 impl Tail {
@@ -243,6 +246,7 @@ impl Tail {
             stuck: false,
             no_spare: false,
             appends: Appends::default(),
+            waiters: Waiters::default(),
         }
     }
 

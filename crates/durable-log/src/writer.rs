@@ -11,12 +11,14 @@
 
 use std::io;
 use std::path::Path;
-use std::sync::{Arc, MutexGuard};
+use std::sync::Arc;
 
 use crate::core::{Core, lock};
 use crate::error::WriteError;
 use crate::segment::{self, Blank, Header, Place, Segment};
+use crate::sync::MutexGuard;
 use crate::tail::{Piece, Stretch};
+use crate::waiters::Woken;
 
 /// What is being written where. Guarded by the write lock.
 #[derive(Debug)]
@@ -104,8 +106,13 @@ impl Core {
 
     fn advance_written(&self, writer: &mut Writer, end: Place) {
         writer.written = end;
-        self.progress().written = end;
+        let mut woken = Woken::default();
+        let mut progress = self.progress();
+        progress.written = end;
         self.published.set_written(end);
+        progress.for_written.take_reached(end.offset, &mut woken);
+        drop(progress);
+        drop(woken);
     }
 
     fn write_failed(&self, segment: &Path, what: &str, error: &io::Error) -> WriteError {
@@ -150,7 +157,10 @@ impl Core {
     /// Makes everything written durable, wherever it then is.
     fn settle(&self, writer: &mut Writer, sync: &MutexGuard<'_, ()>) -> Result<(), WriteError> {
         match self.sync_written(sync) {
-            Ok(()) => Ok(()),
+            Ok(woken) => {
+                drop(woken);
+                Ok(())
+            }
             Err(_) => self.rescue(writer, sync),
         }
     }
@@ -241,7 +251,7 @@ impl Core {
                 self.cut(&old, durable);
                 self.progress().suspect = false;
                 self.advance_written(writer, end);
-                self.publish_durable(end);
+                drop(self.publish_durable(end));
                 Ok(())
             }
             Err(error) => {

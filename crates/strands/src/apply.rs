@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use durable_log::Reached;
 use meta_store::{Applied, Batch, MetaError};
 
 use crate::shared::{Shared, lock, stamped};
@@ -21,9 +22,9 @@ impl Shared {
         loop {
             self.durable.send_replace(Some(Position::of(seen)));
             self.apply_at_last(Position::of(seen));
-            match self.log.wait_durable_beyond(seen) {
-                Some(durable) => seen = durable,
-                None => break,
+            match self.log.wait_for(seen, Reached::Durable).wait() {
+                Ok(durable) => seen = durable,
+                Err(_) => break,
             }
         }
         self.durable.send_replace(None);

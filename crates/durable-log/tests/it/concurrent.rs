@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
-use durable_log::{Log, Offset, Options};
+use durable_log::{Log, Offset, Options, Reached};
 use host::spawn;
 
 use crate::support::{Place, all, small};
@@ -22,7 +22,7 @@ impl Wake for Unpark {
     }
 }
 
-fn block_on<T>(future: impl Future<Output = T>) -> T {
+pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
     let mut future = pin!(future);
     let waker = Waker::from(Arc::new(Unpark(thread::current())));
     loop {
@@ -133,20 +133,20 @@ fn a_ticket_that_is_dropped_leaves_nothing() {
 
 #[test]
 fn the_committer_syncs_what_nobody_waits_for() {
-    let place = Place::with(Options { sync_interval: Duration::from_millis(5), ..small() });
+    let place = Place::with(Options { sync_interval: Some(Duration::from_millis(5)), ..small() });
     let log = place.open();
     with_committer(&log, || {
         log.append(&[b"a"]).unwrap();
-        assert_eq!(log.wait_durable_beyond(Offset::ZERO), Some(Offset::new(1)));
+        assert_eq!(log.wait_for(Offset::ZERO, Reached::Durable).wait().unwrap(), Offset::new(1));
         log.append(&[b"b"]).unwrap();
-        assert_eq!(log.wait_durable_beyond(Offset::new(1)), Some(Offset::new(2)));
+        assert_eq!(log.wait_for(Offset::new(1), Reached::Durable).wait().unwrap(), Offset::new(2));
     });
-    assert_eq!(log.wait_durable_beyond(Offset::new(2)), None);
+    assert!(log.wait_for(Offset::new(2), Reached::Durable).wait().is_err());
 }
 
 #[test]
 fn an_idle_log_says_in_its_frames_that_it_is_durable() {
-    let place = Place::with(Options { sync_interval: Duration::from_millis(1), ..small() });
+    let place = Place::with(Options { sync_interval: Some(Duration::from_millis(1)), ..small() });
     let log = place.open();
     with_committer(&log, || {
         log.append(&[b"a"]).unwrap();
@@ -170,7 +170,7 @@ fn the_committer_syncs_ahead_and_gives_room() {
     let options = Options {
         sync_ahead_bytes: 1000,
         unsynced_bytes_max: 4000,
-        sync_interval: Duration::from_secs(3600),
+        sync_interval: Some(Duration::from_secs(3600)),
         ..small()
     };
     let place = Place::with(options);
@@ -185,7 +185,7 @@ fn the_committer_syncs_ahead_and_gives_room() {
             log.append(&[&[1; 500]]).unwrap();
             assert!(log.stats().unsynced_bytes < 4000 + 600);
         }
-        assert!(log.wait_durable_beyond(Offset::new(90)).is_some());
+        assert!(log.wait_for(Offset::new(90), Reached::Durable).wait().is_ok());
     });
 }
 
@@ -204,7 +204,7 @@ fn room_without_a_committer_is_made_by_the_one_who_waits() {
 
 #[test]
 fn readers_follow_writers() {
-    let place = Place::with(Options { sync_interval: Duration::from_millis(1), ..small() });
+    let place = Place::with(Options { sync_interval: Some(Duration::from_millis(1)), ..small() });
     let log = place.open();
     let done = Arc::new(AtomicBool::new(false));
     with_committer(&log, || {

@@ -141,7 +141,7 @@ fn damage_above_every_promise_is_cut_and_kept_aside_with_what_follows() {
 #[test]
 fn a_mark_of_an_idle_log_makes_its_last_record_a_promise() {
     let options = durable_log::Options {
-        sync_interval: std::time::Duration::from_millis(1),
+        sync_interval: Some(std::time::Duration::from_millis(1)),
         ..crate::support::small()
     };
     let place = Place::with(options);

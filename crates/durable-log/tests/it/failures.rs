@@ -126,7 +126,7 @@ fn when_the_rescue_fails_too_nothing_more_is_acknowledged() {
         assert!(matches!(log.write_out(), Err(WriteError::Failed { .. })));
         assert!(log.has_failed() && log.has_room());
         log.wait_room();
-        assert_eq!(log.wait_durable_beyond(Offset::new(2)), None);
+        assert!(log.wait_for(Offset::new(2), durable_log::Reached::Durable).wait().is_err());
         assert_eq!(log.positions().durable, Offset::new(2));
         assert!(log.clone().close().is_err());
         drop(log);
@@ -291,7 +291,7 @@ fn a_queue_without_room_fails_its_tickets_and_is_kept() {
 fn the_committer_tries_again_when_there_is_room() {
     let machine = Machine::new(1);
     let mut place = Place::on(&machine);
-    place.options.sync_interval = Duration::from_millis(1);
+    place.options.sync_interval = Some(Duration::from_millis(1));
     let log = place.open();
     fill_up(&machine, &place, 0);
     log.append(&[&vec![9; 50_000]]).unwrap();
@@ -300,12 +300,15 @@ fn the_committer_tries_again_when_there_is_room() {
     let thread = spawn("committer", move || committer.run_committer()).unwrap();
     machine.fill_up(u64::MAX);
     let waiter = log.clone();
-    let waiting = spawn("waiter", move || waiter.wait_durable_beyond(Offset::ZERO)).unwrap();
+    let waiting = spawn("waiter", move || {
+        waiter.wait_for(Offset::ZERO, durable_log::Reached::Durable).wait()
+    })
+    .unwrap();
     while !waiting.is_finished() {
         machine.advance(Duration::from_millis(1));
         std::thread::yield_now();
     }
-    assert_eq!(waiting.join().unwrap(), Some(Offset::new(1)));
+    assert_eq!(waiting.join().unwrap().unwrap(), Offset::new(1));
     log.stop_committer();
     thread.join().unwrap();
 }

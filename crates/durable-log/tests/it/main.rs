@@ -3,6 +3,7 @@
 
 mod allocations;
 mod basics;
+mod commits;
 mod concurrent;
 mod crashes;
 mod damage;

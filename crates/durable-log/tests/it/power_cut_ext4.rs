@@ -420,7 +420,7 @@ fn write_until_the_power_goes(link: &Link) {
         segment_bytes: 64 << (10 + dice.below(5)),
         sync_ahead_bytes: 128 << 10,
         unsynced_bytes_max: 1 << 20,
-        sync_interval: Duration::from_millis(5),
+        sync_interval: Some(Duration::from_millis(5)),
         ..Options::default()
     };
     link.say(Said::Here.words()).unwrap();

@@ -1,0 +1,225 @@
+//! Waiting without asking for a sync: for a record to arrive, and for room to append.
+//!
+//! Not here: waiting for a sync (`crate::commit`).
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use crate::core::Core;
+use crate::error::{AppendError, ArrivalError};
+use crate::position::Offset;
+use crate::sync::{current, park, park_timeout};
+use crate::waiters::{WaiterId, Waiters, Wake};
+
+/// How far a record has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reached {
+    /// In memory: it can be read.
+    Appended,
+    /// Handed to the operating system: it survives the process.
+    Written,
+    /// Synced: it survives the power.
+    Durable,
+}
+
+/// Becomes ready when a record has come so far; see [`crate::Log::wait_for`].
+///
+/// Asks for nothing: somebody else has to append, write out or sync.
+#[derive(Debug)]
+#[must_use = "an arrival tells nothing until it is awaited or waited for"]
+pub struct Arrival {
+    core: Arc<Core>,
+    offset: Offset,
+    reached: Reached,
+    registered: Option<WaiterId>,
+}
+
+impl Arrival {
+    pub(crate) fn new(core: Arc<Core>, offset: Offset, reached: Reached) -> Self {
+        Self { core, offset, reached, registered: None }
+    }
+
+    /// Waits in this thread; returns how far the log is then: past the record.
+    pub fn wait(mut self) -> Result<Offset, ArrivalError> {
+        loop {
+            match self.look(|| Wake::Thread(current())) {
+                Some(answer) => return answer,
+                None => park(),
+            }
+        }
+    }
+
+    /// [`Arrival::wait`], but no longer than `limit`. After [`ArrivalError::TimedOut`] it can be
+    /// waited for again.
+    pub fn wait_at_most(&mut self, limit: Duration) -> Result<Offset, ArrivalError> {
+        let clock = Arc::clone(&self.core.host.clock);
+        let end = clock.monotonic() + limit;
+        loop {
+            if let Some(answer) = self.look(|| Wake::Thread(current())) {
+                return answer;
+            }
+            let rest = end.since(clock.monotonic());
+            if rest.is_zero() {
+                return Err(ArrivalError::TimedOut);
+            }
+            park_timeout(rest);
+        }
+    }
+
+    fn position(&self) -> Offset {
+        let published = &self.core.published;
+        match self.reached {
+            Reached::Appended => published.appended(),
+            Reached::Written => published.written(),
+            Reached::Durable => published.durable(),
+        }
+    }
+
+    /// The offset that the position must reach: one past the record.
+    fn until(&self) -> Offset {
+        Offset::new(self.offset.get().saturating_add(1))
+    }
+
+    fn answer(&self) -> Option<Offset> {
+        Some(self.position()).filter(|position| *position >= self.until())
+    }
+
+    /// The answer, if there is one; otherwise `wake` is kept to be told.
+    fn look(&mut self, wake: impl FnOnce() -> Wake) -> Option<Result<Offset, ArrivalError>> {
+        if let Some(position) = self.answer() {
+            return Some(Ok(position));
+        }
+        let core = Arc::clone(&self.core);
+        let mut progress = core.progress();
+        let mut tail = core.tail();
+        // Nothing is appended while the tail is locked, and nothing else goes on without `progress`.
+        if let Some(position) = self.answer() {
+            return Some(Ok(position));
+        }
+        if let Some(why) = &progress.failed {
+            return Some(Err(ArrivalError::Failed { why: Arc::clone(why) }));
+        }
+        let closed = matches!(tail.refusal, Some(AppendError::Closed));
+        if progress.stopped || (closed && self.until() > tail.next().offset) {
+            return Some(Err(ArrivalError::Ended));
+        }
+        progress.counts.waits += u64::from(self.registered.is_none());
+        let waiters = match self.reached {
+            Reached::Appended => &mut tail.waiters,
+            Reached::Written => &mut progress.for_written,
+            Reached::Durable => &mut progress.for_durable,
+        };
+        self.registered = Some(register(waiters, self.until(), self.registered, wake()));
+        None
+    }
+}
+
+fn register(waiters: &mut Waiters, offset: Offset, id: Option<WaiterId>, wake: Wake) -> WaiterId {
+    match id {
+        Some(id) => {
+            waiters.renew(offset, id, wake);
+            id
+        }
+        None => waiters.add(offset, wake),
+    }
+}
+
+impl Future for Arrival {
+    type Output = Result<Offset, ArrivalError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        self.look(|| Wake::Task(context.waker().clone())).map_or(Poll::Pending, Poll::Ready)
+    }
+}
+
+impl Drop for Arrival {
+    fn drop(&mut self) {
+        let Some(id) = self.registered else { return };
+        let until = self.until();
+        match self.reached {
+            Reached::Appended => self.core.tail().waiters.remove(until, id),
+            Reached::Written => self.core.progress().for_written.remove(until, id),
+            Reached::Durable => self.core.progress().for_durable.remove(until, id),
+        }
+    }
+}
+
+impl Core {
+    /// Whether a writer may go on: there is room, or the append will say why not.
+    pub(crate) fn has_room(&self) -> bool {
+        self.published.unsynced_bytes() < self.options.unsynced_bytes_max || self.refuses()
+    }
+
+    fn refuses(&self) -> bool {
+        let tail = self.tail();
+        tail.refusal.is_some() || tail.stuck
+    }
+}
+
+/// Ready when a writer may go on; see [`crate::Log::room`].
+#[derive(Debug)]
+#[must_use = "a future does nothing until it is awaited"]
+pub struct Room {
+    core: Arc<Core>,
+    registered: Option<WaiterId>,
+}
+
+impl Room {
+    pub(crate) fn new(core: Arc<Core>) -> Self {
+        Self { core, registered: None }
+    }
+
+    /// Waits in this thread.
+    pub(crate) fn wait(mut self) {
+        while !self.look(|| Wake::Thread(current())) {
+            park();
+        }
+    }
+
+    /// Whether there is room; otherwise `wake` is kept to be told.
+    fn look(&mut self, wake: impl FnOnce() -> Wake) -> bool {
+        if self.core.has_room() {
+            return true;
+        }
+        let core = Arc::clone(&self.core);
+        let mut progress = core.progress();
+        if core.has_room() {
+            return true;
+        }
+        if !progress.committer.runs() {
+            drop(progress);
+            // An error shows in the append that follows.
+            if let Err(error) = core.sync_all() {
+                tracing::debug!(%error, "no room");
+            }
+            return true;
+        }
+        progress.counts.waits += u64::from(self.registered.is_none());
+        self.registered =
+            Some(register(&mut progress.for_room, Offset::ZERO, self.registered, wake()));
+        core.poke(&progress, true);
+        false
+    }
+}
+
+impl Future for Room {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        if self.look(|| Wake::Task(context.waker().clone())) {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        if let Some(id) = self.registered {
+            self.core.progress().for_room.remove(Offset::ZERO, id);
+        }
+    }
+}

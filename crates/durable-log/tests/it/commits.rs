@@ -1,0 +1,310 @@
+//! Goal: what the documentation says of group commit is so: a lone writer syncs by itself, a sync
+//! keeps nobody from appending, many share one, the committer syncs by bytes, count and time, and
+//! whoever waits for a record to arrive is told.
+
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread::{self, ThreadId};
+use std::time::Duration;
+
+use durable_log::{ArrivalError, Log, Offset, Options, Reached, StartError};
+use host::{DirEntry, DirLock, Disk, File, Host, OpenMode, Space, SystemRun, spawn};
+
+use crate::concurrent::block_on;
+use crate::support::{Place, small};
+
+/// A disk whose syncs of data wait at a gate, and tell which threads made them.
+#[derive(Debug)]
+struct GatedDisk {
+    disk: Arc<dyn Disk>,
+    gate: Arc<Gate>,
+}
+
+#[derive(Debug, Default)]
+struct Gate {
+    state: Mutex<GateState>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct GateState {
+    closed: bool,
+    waiting: usize,
+    threads: Vec<ThreadId>,
+}
+
+impl Gate {
+    fn pass(&self) {
+        let mut state = self.state.lock().unwrap();
+        state.threads.push(thread::current().id());
+        state.waiting += 1;
+        self.changed.notify_all();
+        state = self.changed.wait_while(state, |state| state.closed).unwrap();
+        state.waiting -= 1;
+    }
+
+    fn close(&self) {
+        self.state.lock().unwrap().closed = true;
+    }
+
+    fn open(&self) {
+        self.state.lock().unwrap().closed = false;
+        self.changed.notify_all();
+    }
+
+    /// Returns when somebody waits at the gate.
+    fn await_one(&self) {
+        let state = self.state.lock().unwrap();
+        drop(self.changed.wait_while(state, |state| state.waiting == 0).unwrap());
+    }
+
+    fn take_threads(&self) -> Vec<ThreadId> {
+        std::mem::take(&mut self.state.lock().unwrap().threads)
+    }
+}
+
+#[derive(Debug)]
+struct GatedFile {
+    file: Arc<dyn File>,
+    gate: Arc<Gate>,
+}
+
+impl File for GatedFile {
+    fn read_at(&self, buf: &mut [u8], at: u64) -> io::Result<usize> {
+        self.file.read_at(buf, at)
+    }
+
+    fn write_all_at(&self, buf: &[u8], at: u64) -> io::Result<()> {
+        self.file.write_all_at(buf, at)
+    }
+
+    fn size(&self) -> io::Result<u64> {
+        self.file.size()
+    }
+
+    fn set_size(&self, size: u64) -> io::Result<()> {
+        self.file.set_size(size)
+    }
+
+    fn allocate(&self, size: u64) -> io::Result<()> {
+        self.file.allocate(size)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.gate.pass();
+        self.file.sync_data()
+    }
+}
+
+impl Disk for GatedDisk {
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>> {
+        let file = self.disk.open(path, mode)?;
+        Ok(Arc::new(GatedFile { file, gate: Arc::clone(&self.gate) }))
+    }
+
+    fn create_dir_all(&self, path: &Path) -> io::Result<()> {
+        self.disk.create_dir_all(path)
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<DirEntry>> {
+        self.disk.list(dir)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.disk.rename(from, to)
+    }
+
+    fn unlink(&self, path: &Path) -> io::Result<()> {
+        self.disk.unlink(path)
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        self.disk.sync_dir(dir)
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn DirLock>>> {
+        self.disk.lock(path)
+    }
+
+    fn space(&self, path: &Path) -> io::Result<Space> {
+        self.disk.space(path)
+    }
+
+    fn system_run(&self) -> io::Result<SystemRun> {
+        self.disk.system_run()
+    }
+}
+
+/// A place whose syncs pass a gate, which is open.
+fn gated(options: Options) -> (Place, Arc<Gate>) {
+    let mut place = Place::with(options);
+    let gate = Arc::new(Gate::default());
+    let disk = Arc::clone(&place.host.disk);
+    place.host = Host { disk: Arc::new(GatedDisk { disk, gate: Arc::clone(&gate) }), ..place.host };
+    (place, gate)
+}
+
+/// No sync but those that are asked for.
+fn unasked() -> Options {
+    Options { sync_interval: None, segment_bytes: 1 << 20, ..small() }
+}
+
+fn append(log: &Log, byte: u8) -> Offset {
+    log.append(&[&[byte; 100]]).unwrap().next
+}
+
+#[test]
+fn a_lone_writer_syncs_in_its_own_thread_though_there_is_a_committer() {
+    let (place, gate) = gated(unasked());
+    let log = place.open();
+    let _committer = log.start_committer().unwrap();
+    gate.take_threads();
+    for n in 0..10 {
+        let next = append(&log, n);
+        log.wait_synced(next).unwrap();
+    }
+    assert_eq!(gate.take_threads(), vec![thread::current().id(); 10]);
+    assert_eq!(log.stats().waits, 0, "no hop");
+}
+
+#[test]
+fn a_sync_keeps_nobody_from_appending_or_writing_out_and_one_more_serves_all_who_came() {
+    let (place, gate) = gated(unasked());
+    let log = place.open();
+    let first = append(&log, 0);
+    gate.close();
+    let leader = {
+        let log = log.clone();
+        spawn("leader", move || log.wait_synced(first).unwrap()).unwrap()
+    };
+    gate.await_one();
+    let followers: Vec<_> = (1..=8)
+        .map(|n| {
+            let next = append(&log, n);
+            let log = log.clone();
+            spawn("follower", move || log.wait_synced(next).unwrap()).unwrap()
+        })
+        .collect();
+    assert_eq!(log.write_out().unwrap(), Offset::new(9), "neither appends nor writes wait");
+    assert_eq!(log.positions().durable, Offset::ZERO);
+    // Only a follower that is queued shows that it shares, so wait until all are.
+    while log.stats().waits < 8 {
+        thread::yield_now();
+    }
+    let before = log.stats();
+    gate.open();
+    leader.join().unwrap();
+    followers.into_iter().for_each(|follower| follower.join().unwrap());
+    let after = log.stats();
+    assert_eq!(after.syncs - before.syncs, 2);
+    assert_eq!(after.records_per_sync[0] - before.records_per_sync[0], 1);
+    assert_eq!(after.records_per_sync[3] - before.records_per_sync[3], 1, "8 to 15 at once");
+    assert_eq!(after.waits, 8, "each was woken once, to go on");
+}
+
+#[test]
+fn an_append_is_redeemed_in_any_of_three_ways_or_not_at_all() {
+    let place = Place::new();
+    let log = place.open();
+    let unused = log.append(&[b"a"]).unwrap();
+    assert_eq!((unused.first.get(), unused.next.get()), (0, 1));
+    assert_eq!(log.positions().durable, Offset::ZERO);
+    log.append(&[b"b"]).unwrap().wait_synced().unwrap();
+    assert_eq!(log.positions().durable, Offset::new(2));
+    let ticket = log.append(&[b"c"]).unwrap().ticket();
+    ticket.wait().unwrap();
+    assert_eq!(log.positions().durable, Offset::new(3));
+    block_on(async { log.append(&[b"d"]).unwrap().await }).unwrap();
+    assert_eq!(log.positions().durable, Offset::new(4));
+}
+
+#[test]
+fn the_committer_syncs_when_records_or_bytes_are_many_and_else_not() {
+    for options in [
+        Options { sync_ahead_records: Some(10), ..unasked() },
+        Options { sync_ahead_bytes: 10 * 144, ..unasked() },
+    ] {
+        let place = Place::with(options);
+        let log = place.open();
+        let committer = log.start_committer().unwrap();
+        for round in 0..3 {
+            for n in 0..9 {
+                append(&log, n);
+            }
+            let mut few = log.wait_for(Offset::new(10 * round + 8), Reached::Durable);
+            let waited = few.wait_at_most(Duration::from_millis(5));
+            assert!(matches!(waited, Err(ArrivalError::TimedOut)));
+            append(&log, 9);
+            assert_eq!(few.wait().unwrap(), Offset::new(10 * round + 10));
+        }
+        drop(committer);
+    }
+}
+
+#[test]
+fn a_log_has_one_committer_at_a_time_and_can_get_another() {
+    let place = Place::with(unasked());
+    let log = place.open();
+    for n in 0..3 {
+        let committer = log.start_committer().unwrap();
+        assert!(matches!(log.start_committer(), Err(StartError::Runs)));
+        log.run_committer();
+        let next = append(&log, n);
+        block_on(log.ticket(next)).unwrap();
+        drop(committer);
+    }
+}
+
+#[test]
+fn a_record_arrives_in_memory_then_in_the_file_then_on_the_disk() {
+    let place = Place::with(unasked());
+    let log = place.open();
+    let arrive = |reached| {
+        let (of_thread, of_future) = (log.clone(), log.clone());
+        let thread =
+            spawn("waits", move || of_thread.wait_for(Offset::new(1), reached).wait().unwrap());
+        let future =
+            spawn("awaits", move || block_on(of_future.wait_for(Offset::new(1), reached)).unwrap());
+        [thread.unwrap(), future.unwrap()]
+    };
+    let appended = arrive(Reached::Appended);
+    let written = arrive(Reached::Written);
+    let durable = arrive(Reached::Durable);
+    while log.stats().waits < 6 {
+        thread::yield_now();
+    }
+    append(&log, 0);
+    assert!(appended.iter().all(|thread| !thread.is_finished()));
+    append(&log, 1);
+    appended.into_iter().for_each(|thread| assert_eq!(thread.join().unwrap().get(), 2));
+    assert!(written.iter().all(|thread| !thread.is_finished()));
+    log.write_out().unwrap();
+    written.into_iter().for_each(|thread| assert_eq!(thread.join().unwrap().get(), 2));
+    assert!(durable.iter().all(|thread| !thread.is_finished()));
+    log.sync().unwrap();
+    durable.into_iter().for_each(|thread| assert_eq!(thread.join().unwrap().get(), 2));
+}
+
+#[test]
+fn whoever_waits_for_a_record_that_will_not_come_is_told_when_the_log_closes() {
+    let place = Place::new();
+    let log = place.open();
+    append(&log, 0);
+    let waits: Vec<_> = [Reached::Appended, Reached::Written, Reached::Durable]
+        .into_iter()
+        .map(|reached| {
+            let log = log.clone();
+            spawn("waits", move || log.wait_for(Offset::new(5), reached).wait()).unwrap()
+        })
+        .collect();
+    let last = log.wait_for(Offset::ZERO, Reached::Durable);
+    while log.stats().waits < 3 {
+        thread::yield_now();
+    }
+    log.close().unwrap();
+    for wait in waits {
+        assert!(matches!(wait.join().unwrap(), Err(ArrivalError::Ended)));
+    }
+    assert_eq!(last.wait().unwrap(), Offset::new(1), "closing made it durable");
+}
