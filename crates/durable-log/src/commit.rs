@@ -49,6 +49,8 @@ pub(crate) struct Progress {
     /// No committer runs any more, and nobody waits for what may never come.
     pub(crate) stopped: bool,
     pub(crate) committer: Duty,
+    /// The committer is to make the next segment's file.
+    pub(crate) spare_wanted: bool,
     /// Highest offset that a future waits for.
     pub(crate) demand: Offset,
     /// How often a sync found no room; who waits across one gives up.
@@ -107,6 +109,7 @@ impl Progress {
             leader: Leader::Nobody,
             stopped: false,
             committer: Duty::default(),
+            spare_wanted: false,
             demand: end.offset,
             no_space: 0,
             unsynced_since: None,
@@ -313,6 +316,7 @@ impl Core {
         let mut progress = self.progress();
         progress.suspect = true;
         progress.counts.failed_syncs += 1;
+        active.set_suspect();
     }
 
     /// Says that the log is durable up to `end`; who waited for that is woken when the result is

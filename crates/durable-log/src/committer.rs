@@ -54,6 +54,7 @@ impl Duty {
 enum Due {
     Sync,
     Mark,
+    Prepare,
     Later(Monotonic),
     Never,
 }
@@ -70,6 +71,17 @@ impl Core {
             progress.unsynced_since.get_or_insert(now);
         }
         self.poke(&progress, long);
+    }
+
+    /// Leaves it to the committer to make the next segment's file; false if there is none.
+    pub(crate) fn want_spare(&self) -> bool {
+        let mut progress = self.progress();
+        if !progress.committer.runs() || self.tail().no_spare {
+            return false;
+        }
+        progress.spare_wanted = true;
+        self.poke(&progress, true);
+        true
     }
 
     /// Wakes the committer if it would not look in time by itself.
@@ -110,6 +122,12 @@ impl Core {
                 Due::Mark => {
                     drop(progress);
                     self.append_mark();
+                    self.progress()
+                }
+                Due::Prepare => {
+                    progress.spare_wanted = false;
+                    drop(progress);
+                    self.prepare_ahead();
                     self.progress()
                 }
                 Due::Later(then) => {
@@ -163,6 +181,9 @@ impl Core {
         let retry = progress.backed_off_at.map_or(now, |then| then + idle);
         if tail.stuck {
             return at(retry);
+        }
+        if progress.spare_wanted {
+            return Due::Prepare;
         }
         let unsynced = tail.next().at.get() - progress.durable.at.get();
         let records = tail.next().offset - progress.durable.offset;

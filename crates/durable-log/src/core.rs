@@ -8,6 +8,7 @@
 //! | `progress` | how far the log is, who leads, who waits | never |
 //! | `changing_segments` | who changes the list of segment files; readers take no lock | never |
 //! | `trim` | one trim at a time | unlinks |
+//! | `spares` | the files that trimmed segments left | never |
 //!
 //! Order: `trim`, `writer`, `sync`, then `progress`, then `tail`, then `changing_segments`.
 
@@ -22,6 +23,7 @@ use crate::error::AppendError;
 use crate::options::Options;
 use crate::position::{Epoch, Location, Offset};
 use crate::segment::{Place, Segment};
+use crate::spare::Spares;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::{Condvar, Mutex, MutexGuard};
 use crate::tail::{Stretch, Tail};
@@ -40,6 +42,7 @@ pub(crate) struct Core {
     pub(crate) segments: ArcSwap<SegmentList>,
     pub(crate) changing_segments: Mutex<()>,
     pub(crate) trim: Mutex<()>,
+    pub(crate) spares: Mutex<Spares>,
     /// There is something for the committer to look at.
     pub(crate) committer_wanted: Condvar,
     pub(crate) published: Published,

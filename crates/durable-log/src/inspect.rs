@@ -10,7 +10,7 @@ use crate::marker::Marker;
 use crate::position::{Epoch, Location, Offset};
 use crate::read::{Record, visit_records};
 use crate::segment::{self, Segment};
-use crate::walk::{Step, Walker};
+use crate::walk::{NO_HEADER, Step, Walker};
 
 /// What a segment file says about itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,6 +99,8 @@ pub fn inspect(
             Step::Bad(why) => break Some(why),
         }
     };
+    let is_stale = end_reason == Some(NO_HEADER) && walker.at() < segment.stale_end();
+    let end_reason = if is_stale { Some("bytes of the file's former life") } else { end_reason };
     Ok(InspectedSegment {
         number: header.number,
         first: base.offset,

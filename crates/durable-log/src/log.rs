@@ -11,7 +11,7 @@ use host::Host;
 use crate::commit::{BATCH_CLASSES, Progress, Ticket};
 use crate::committer::{Committer, StartError};
 use crate::core::{Core, Published, SegmentList, lock};
-use crate::error::{AppendError, OpenError, ReadError, SyncError, TrimError, WriteError};
+use crate::error::{AppendError, OpenError, ReadError, SyncError, WriteError};
 use crate::frame;
 use crate::marker::{self, Marker};
 use crate::options::Options;
@@ -19,6 +19,7 @@ use crate::position::{Epoch, Location, Offset};
 use crate::read::{Record, Slice};
 use crate::recovery::{self, Recovered, Recovery};
 use crate::segment::{self, Header, Segment};
+use crate::spare::{self, Spares, UNFINISHED_SUFFIX};
 use crate::sync::{Condvar, Mutex};
 use crate::tail::{self, Payload, Tail};
 use crate::wait::{Arrival, Reached, Room};
@@ -144,6 +145,8 @@ pub struct Stats {
     pub records_per_sync: [u64; BATCH_CLASSES],
     /// How often somebody waited: for a sync that another led, for an arrival, for room.
     pub waits: u64,
+    /// Segments that took over the file of a trimmed one.
+    pub recycled: u64,
     /// Bytes at the log's end that were cut when it was opened, because nobody was promised them and
     /// they could not be read.
     pub torn_bytes: u64,
@@ -177,8 +180,8 @@ impl Log {
         let mut recovered = recovery::recover(host, dir)?;
         let active = begin(host, dir, &options, &recovered)?;
         recovered.segments.push_back(Arc::clone(&active));
-        tidy(host, dir).map_err(io)?;
-        let Recovered { segments, end, report, .. } = recovered;
+        let Recovered { segments, end, report, leftovers, .. } = recovered;
+        tidy(host, dir, &leftovers).map_err(io)?;
         let torn_bytes = report.torn.as_ref().map_or(0, |torn| torn.bytes);
         // As many chunks as two syncs that overlap keep in use.
         let pool_max =
@@ -198,6 +201,7 @@ impl Log {
             changing_segments: Mutex::default(),
             tail: Mutex::new(tail),
             trim: Mutex::default(),
+            spares: Mutex::new(Spares::default()),
             committer_wanted: Condvar::new(),
             published: Published::new(end, epoch),
             torn_bytes,
@@ -377,29 +381,6 @@ impl Log {
         Ok(self.core.roll()?)
     }
 
-    /// Removes all sealed segments whose records all lie below `before`; returns the new start.
-    /// Durable on return. Slices keep working.
-    pub fn trim(&self, before: Offset) -> Result<Offset, TrimError> {
-        let core = &*self.core;
-        let _one_at_a_time = lock(&core.trim);
-        loop {
-            let first = {
-                let segments = core.segments();
-                let first = segments
-                    .files
-                    .first()
-                    .filter(|first| first.end().is_some_and(|end| end.offset <= before));
-                first.filter(|_| segments.files.len() > 1).map(Arc::clone)
-            };
-            let Some(first) = first else { return Ok(core.start()) };
-            let io = |source| TrimError::Io { path: first.path.clone(), source };
-            // One at a time with its name synced, so that a crash leaves no gap.
-            segment::remove_if_there(&core.host, &first.path).map_err(io)?;
-            core.host.disk.sync_dir(&core.dir).map_err(io)?;
-            core.change_segments(|list| drop(list.files.remove(0)));
-        }
-    }
-
     /// All segments, oldest first. The last one is the active one.
     pub fn oldest_segments(&self) -> Vec<SegmentInfo> {
         let written = self.core.progress().written;
@@ -428,6 +409,7 @@ impl Log {
             failed_syncs: counts.failed_syncs,
             records_per_sync: counts.records_per_sync,
             waits: counts.waits,
+            recycled: lock(&self.core.spares).reused,
             torn_bytes: self.core.torn_bytes,
             segments,
             segment_bytes: written.at.get() - first.at.get(),
@@ -513,25 +495,27 @@ fn begin(
         stale_bytes: 0,
     };
     // A full disk is no reason not to open: then the room is found, or not, when it is written to.
-    let segment = match segment::blank(host, dir, options.segment_bytes) {
-        Err(error) if segment::is_no_space(&error) => segment::blank(host, dir, 0),
+    let segment = match spare::make(host, dir, "first", options.segment_bytes) {
+        Err(error) if spare::is_no_space(&error) => spare::make(host, dir, "first", 0),
         result => result,
     }
     .and_then(|blank| segment::establish(host, dir, blank, header, 0, &mut |_| Ok(())));
     match segment {
         Ok(segment) => Ok(Arc::new(segment)),
-        Err(error) if segment::is_no_space(&error) => {
-            Err(OpenError::NoSpace { dir: dir.to_owned() })
-        }
+        Err(error) if spare::is_no_space(&error) => Err(OpenError::NoSpace { dir: dir.to_owned() }),
         Err(source) => Err(OpenError::Io { path: dir.to_owned(), source }),
     }
 }
 
-/// Removes what an earlier life left behind: the mark of its close and unfinished files.
-fn tidy(host: &Host, dir: &Path) -> std::io::Result<()> {
-    segment::remove_if_there(host, &dir.join(marker::NAME))?;
+/// Removes what an earlier life left behind: the mark of its close, trimmed segments and unfinished
+/// files.
+fn tidy(host: &Host, dir: &Path, leftovers: &[PathBuf]) -> std::io::Result<()> {
+    spare::remove_if_there(host, &dir.join(marker::NAME))?;
+    for path in leftovers {
+        host.disk.unlink(path)?;
+    }
     for entry in host.disk.list(dir)? {
-        if entry.name.ends_with(segment::UNFINISHED_SUFFIX) {
+        if entry.name.ends_with(UNFINISHED_SUFFIX) {
             host.disk.unlink(&dir.join(entry.name))?;
         }
     }

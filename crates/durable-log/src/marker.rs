@@ -24,6 +24,7 @@ use crate::error::OpenError;
 use crate::frame::{u32_at, u64_at};
 use crate::position::{Location, Offset};
 use crate::segment::{self, Place};
+use crate::spare::{self, UNFINISHED_SUFFIX};
 
 pub(crate) const NAME: &str = "clean";
 const BYTES: usize = 56;
@@ -57,13 +58,7 @@ impl Marker {
 
     /// Leaves the mark, durably.
     pub(crate) fn write(&self, host: &Host, dir: &Path) -> io::Result<()> {
-        let unfinished = dir.join(format!("{NAME}{}", segment::UNFINISHED_SUFFIX));
-        segment::remove_if_there(host, &unfinished)?;
-        let file = host.disk.open(&unfinished, OpenMode::CreateNew)?;
-        file.write_all_at(&self.encode(), 0)?;
-        file.sync_data()?;
-        host.disk.rename(&unfinished, &dir.join(NAME))?;
-        host.disk.sync_dir(dir)
+        replace(host, dir, NAME, &self.encode())
     }
 
     /// The mark in `dir`, if there is a whole one.
@@ -104,6 +99,17 @@ impl Marker {
             newest_ms: u64_at(bytes, 48).cast_signed(),
         }))
     }
+}
+
+/// Gives a small file these bytes, durably: after a power cut it has them or those that it had.
+pub(crate) fn replace(host: &Host, dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+    let unfinished = dir.join(format!("{name}{UNFINISHED_SUFFIX}"));
+    spare::remove_if_there(host, &unfinished)?;
+    let file = host.disk.open(&unfinished, OpenMode::CreateNew)?;
+    file.write_all_at(bytes, 0)?;
+    file.sync_data()?;
+    host.disk.rename(&unfinished, &dir.join(name))?;
+    host.disk.sync_dir(dir)
 }
 
 fn crc(bytes: &[u8; BYTES]) -> u32 {

@@ -21,10 +21,12 @@ use std::sync::Arc;
 use host::{Host, OpenMode};
 
 use crate::error::OpenError;
+use crate::low_water::LowWater;
 use crate::marker::Marker;
 use crate::position::{Epoch, Location, Offset};
 use crate::segment::{self, Place, Segment};
-use crate::walk::{Source, Step, Walker, search};
+use crate::spare;
+use crate::walk::{Region, Source, Step, Walker, search};
 
 const TORN_DIR: &str = "torn";
 const COPY_BYTES: usize = 1 << 20;
@@ -70,12 +72,14 @@ pub(crate) struct Recovered {
     pub(crate) epoch: Epoch,
     /// No frame has a later time.
     pub(crate) newest_ms: i64,
+    /// Files of segments that were trimmed before.
+    pub(crate) leftovers: Vec<PathBuf>,
     pub(crate) report: Recovery,
 }
 
 /// Reads, checks and repairs the log in `dir`.
 pub(crate) fn recover(host: &Host, dir: &Path) -> Result<Recovered, OpenError> {
-    let mut segments = open_segments(host, dir)?;
+    let (mut segments, leftovers) = open_segments(host, dir)?;
     let marker = Marker::read(host, dir)?;
     let Some(last) = segments.back() else {
         let report =
@@ -86,6 +90,7 @@ pub(crate) fn recover(host: &Host, dir: &Path) -> Result<Recovered, OpenError> {
             next_number: 1,
             epoch: Epoch::FIRST,
             newest_ms: i64::MIN,
+            leftovers,
             report,
         });
     };
@@ -114,16 +119,30 @@ pub(crate) fn recover(host: &Host, dir: &Path) -> Result<Recovered, OpenError> {
         segments.pop_back();
     }
     let newest_ms = newest_ms.max(last.header.newest_ms);
-    Ok(Recovered { segments, end, next_number, epoch, newest_ms, report })
+    Ok(Recovered { segments, end, next_number, epoch, newest_ms, leftovers, report })
 }
 
 /// Opens all segments and checks that each begins where the one before it may end.
-fn open_segments(host: &Host, dir: &Path) -> Result<VecDeque<Arc<Segment>>, OpenError> {
+fn open_segments(
+    host: &Host,
+    dir: &Path,
+) -> Result<(VecDeque<Arc<Segment>>, Vec<PathBuf>), OpenError> {
     let names =
         host.disk.list(dir).map_err(|source| OpenError::Io { path: dir.to_owned(), source })?;
     let mut numbers: Vec<u64> =
         names.iter().filter_map(|entry| segment::number(&entry.name)).collect();
     numbers.sort_unstable();
+    let mark = LowWater::read(host, dir)?;
+    let trimmed = mark.map_or(0, |mark| numbers.partition_point(|number| *number < mark.segment));
+    if let Some(mark) = mark
+        && trimmed == numbers.len()
+    {
+        let why =
+            format!("it says that the log begins with segment {}, which is missing", mark.segment);
+        return Err(LowWater::does_not_fit(dir, why));
+    }
+    let leftovers =
+        numbers.drain(..trimmed).map(|number| dir.join(segment::name(number))).collect();
     let mut segments: VecDeque<Arc<Segment>> = VecDeque::with_capacity(numbers.len() + 1);
     for number in numbers {
         if let Some(before) = segments.back()
@@ -143,7 +162,24 @@ fn open_segments(host: &Host, dir: &Path) -> Result<VecDeque<Arc<Segment>>, Open
         }
         segments.push_back(Arc::new(next));
     }
-    Ok(segments)
+    if let (Some(mark), Some(first)) = (mark, segments.front()) {
+        check_mark(dir, mark, first)?;
+    }
+    Ok((segments, leftovers))
+}
+
+/// Checks that the first segment that is there is the one that the mark speaks of, or a later one.
+fn check_mark(dir: &Path, mark: LowWater, first: &Segment) -> Result<(), OpenError> {
+    let (number, offset) = (first.header.number, first.header.base.offset);
+    let fits = if number == mark.segment { offset == mark.first } else { offset >= mark.first };
+    if fits {
+        return Ok(());
+    }
+    let why = format!(
+        "it says that segment {} begins at offset {}, but segment {number} begins at {offset}",
+        mark.segment, mark.first
+    );
+    Err(LowWater::does_not_fit(dir, why))
 }
 
 /// Checks that `next` begins at a place that lies in `before`.
@@ -250,7 +286,7 @@ struct Tail {
     newest_ms: i64,
     /// All frames that end at or before this were durable.
     promised: Location,
-    /// After the last byte that is not zero.
+    /// After the last byte that is not zero and not of a former life.
     used: Location,
     size: u64,
 }
@@ -285,7 +321,9 @@ fn check_tail(segment: &Segment, buffer: &mut Vec<u8>) -> Result<Tail, OpenError
         }
     };
     let end = Place { offset: walker.expect(), at: walker.at() };
-    let behind = search(&source, segment.header.salt, end.at, file_end, walker.into_buffer())
+    let place =
+        Region { salt: segment.header.salt, base: base.offset, stale_end: segment.stale_end() };
+    let behind = search(&source, place, end.at, file_end, walker.into_buffer())
         .map_err(|source| io_error(segment, source))?;
     if claims.highest.max(behind.synced_through) > end.offset {
         return Err(damaged(segment, end.at, why));
@@ -368,7 +406,7 @@ fn keep_aside(
     let path = torn_dir.join(name);
     let copy = || -> io::Result<()> {
         host.disk.create_dir_all(&torn_dir)?;
-        segment::remove_if_there(host, &path)?;
+        spare::remove_if_there(host, &path)?;
         let file = host.disk.open(&path, OpenMode::CreateNew)?;
         let start = tail.end.at;
         each_block(segment, start, tail.used, |block, at| {
@@ -379,7 +417,7 @@ fn keep_aside(
     };
     match copy() {
         Ok(()) => Ok(Some(path)),
-        Err(error) if segment::is_no_space(&error) => {
+        Err(error) if spare::is_no_space(&error) => {
             tracing::warn!(path = %path.display(), "no room to keep the torn end of the log aside");
             Ok(None)
         }

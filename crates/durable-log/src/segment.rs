@@ -21,7 +21,7 @@
 //! were never promised, damage before it is always damage, and all records below its base offset
 //! are known to be durable. Numbers count up by one; epochs and times never go down.
 //!
-//! Not here: what lies in frames (`crate::frame`).
+//! Not here: what lies in frames (`crate::frame`), where the file comes from (`crate::spare`).
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -32,6 +32,8 @@ use host::{File, Host, OpenMode};
 use crate::error::OpenError;
 use crate::frame::{self, u32_at, u64_at};
 use crate::position::{Epoch, Location, Offset};
+use crate::spare::{self, Blank};
+use crate::sync::atomic::{AtomicBool, Ordering};
 
 pub(crate) const HEADER_BYTES: usize = 128;
 const MAGIC: [u8; 8] = *b"strndlog";
@@ -41,13 +43,9 @@ const RESERVED_FROM: usize = 80;
 /// Leaves room to add sizes without overflow.
 pub(crate) const NUMBER_MAX: u64 = u64::MAX / 4;
 
-/// A disk that cannot give even this much for a segment is full.
-const RESERVE_BYTES_MIN: u64 = 256 << 10;
 const SUFFIX: &str = ".seg";
-/// Ends the names of files that are not yet what they will be; removed when the log is opened.
-pub(crate) const UNFINISHED_SUFFIX: &str = ".new";
-/// What the next segment is called before it is one.
-const UNNAMED: &str = "next.new";
+/// What a segment is called before it is one, when its first file failed.
+const SECOND_TRY: &str = "second-try";
 
 /// A place between two frames, told both ways.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -143,11 +141,13 @@ pub(crate) struct Segment {
     pub(crate) file: Arc<dyn File>,
     /// Set once no more frames will be put there.
     sealed_at: OnceLock<Place>,
+    /// A sync of it failed once.
+    suspect: AtomicBool,
 }
 
 impl Segment {
     pub(crate) fn new(header: Header, path: PathBuf, file: Arc<dyn File>) -> Self {
-        Self { header, path, file, sealed_at: OnceLock::new() }
+        Self { header, path, file, sealed_at: OnceLock::new(), suspect: AtomicBool::new(false) }
     }
 
     /// Opens a segment that exists and reads its header.
@@ -171,6 +171,21 @@ impl Segment {
     /// The location that lies at a position of the file after the header.
     pub(crate) fn location(&self, position: u64) -> Location {
         self.header.base.at.plus(position - HEADER_BYTES as u64)
+    }
+
+    /// From here on there are only zeros behind the frames, or the end of the file.
+    pub(crate) fn stale_end(&self) -> Location {
+        self.location(self.header.stale_bytes.max(HEADER_BYTES as u64))
+    }
+
+    /// Says that a sync of it failed.
+    pub(crate) fn set_suspect(&self) {
+        self.suspect.store(true, Ordering::Release);
+    }
+
+    /// Whether a sync of it ever failed.
+    pub(crate) fn is_suspect(&self) -> bool {
+        self.suspect.load(Ordering::Acquire)
     }
 
     pub(crate) fn read_at(&self, to: &mut [u8], at: Location) -> io::Result<usize> {
@@ -219,52 +234,6 @@ pub(crate) fn number(name: &str) -> Option<u64> {
         .then(|| digits.parse().ok())?
 }
 
-/// The one file that is to become a segment, under [`UNNAMED`], with room for one.
-#[derive(Debug)]
-pub(crate) struct Blank {
-    path: PathBuf,
-    file: Arc<dyn File>,
-    bytes: u64,
-}
-
-/// Makes a file with room reserved for `bytes`, as far as the file system can do that.
-pub(crate) fn blank(host: &Host, dir: &Path, bytes: u64) -> io::Result<Blank> {
-    let path = dir.join(UNNAMED);
-    remove_if_there(host, &path)?;
-    let file = host.disk.open(&path, OpenMode::CreateNew)?;
-    let blank = Blank { path, file, bytes };
-    match reserve(&*blank.file, bytes) {
-        Ok(()) => Ok(blank),
-        Err(error) => {
-            discard(host, blank);
-            Err(error)
-        }
-    }
-}
-
-/// Reserves room for `bytes`, or for as much of it as a nearly full disk gives.
-///
-/// What is not reserved is found when it is written to, and a write that finds no room is tried again;
-/// so a disk with little room left still takes what fits.
-fn reserve(file: &dyn File, bytes: u64) -> io::Result<()> {
-    let mut bytes = bytes;
-    while bytes > 0 {
-        match file.allocate(bytes) {
-            Err(error) if error.kind() == io::ErrorKind::Unsupported => break,
-            Err(error) if is_no_space(&error) && bytes / 2 >= RESERVE_BYTES_MIN => bytes /= 2,
-            result => return result,
-        }
-    }
-    Ok(())
-}
-
-/// Removes a blank; what cannot be removed now is removed when the log is opened again.
-pub(crate) fn discard(host: &Host, blank: Blank) {
-    if let Err(error) = host.disk.unlink(&blank.path) {
-        tracing::debug!(path = %blank.path.display(), %error, "an unused segment file stays for now");
-    }
-}
-
 /// Turns a blank into the segment that `header` describes, with what `fill` writes to it. All of
 /// it is durable, and so is the name, on return; before that there is no segment.
 ///
@@ -277,49 +246,39 @@ pub(crate) fn establish(
     bytes: u64,
     fill: &mut dyn FnMut(&Segment) -> io::Result<()>,
 ) -> io::Result<Segment> {
-    let unnamed = dir.join(UNNAMED);
     let path = dir.join(name(header.number));
-    let segment = match write_whole(
-        Segment::new(header, path.clone(), blank.file),
-        blank.bytes,
-        bytes,
-        fill,
-    ) {
-        Err(error) if !is_no_space(&error) => {
+    let (from, segment) = match write_whole(header, &path, &blank, bytes, fill) {
+        Ok(segment) => (blank.path, segment),
+        Err(error) => {
+            spare::discard(host, blank);
+            if spare::is_no_space(&error) {
+                return Err(error);
+            }
             tracing::warn!(path = %path.display(), %error, "a new segment could not be written; trying another file");
-            let again = self::blank(host, dir, bytes)?;
-            write_whole(Segment::new(header, path, again.file), bytes, bytes, fill)?
+            let again = spare::make(host, dir, SECOND_TRY, bytes)?;
+            let segment = write_whole(header, &path, &again, bytes, fill)?;
+            (again.path, segment)
         }
-        result => result?,
     };
-    host.disk.rename(&unnamed, &segment.path)?;
+    host.disk.rename(&from, &path)?;
     host.disk.sync_dir(dir)?;
     Ok(segment)
 }
 
 fn write_whole(
-    segment: Segment,
-    reserved: u64,
+    header: Header,
+    path: &Path,
+    blank: &Blank,
     bytes: u64,
     fill: &mut dyn FnMut(&Segment) -> io::Result<()>,
 ) -> io::Result<Segment> {
-    if bytes > reserved {
-        reserve(&*segment.file, bytes)?;
+    if bytes > blank.bytes {
+        spare::reserve(&*blank.file, bytes)?;
     }
-    segment.file.write_all_at(&segment.header.encode(), 0)?;
+    let header = Header { stale_bytes: blank.stale_bytes, ..header };
+    let segment = Segment::new(header, path.to_owned(), Arc::clone(&blank.file));
+    segment.file.write_all_at(&header.encode(), 0)?;
     fill(&segment)?;
     segment.file.sync_data()?;
     Ok(segment)
-}
-
-pub(crate) fn remove_if_there(host: &Host, path: &Path) -> io::Result<()> {
-    match host.disk.unlink(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        Ok(()) | Err(_) => Ok(()),
-    }
-}
-
-/// Whether an error means that there is no room.
-pub(crate) fn is_no_space(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }

@@ -10,6 +10,8 @@ use crate::frame::{self, HEADER_BYTES, Header};
 use crate::position::{Location, Offset};
 
 const BUFFER_BYTES: usize = 1 << 20;
+/// What a walker says of bytes that are no header of a frame at this place of this segment.
+pub(crate) const NO_HEADER: &str = "the frame's header does not match its checksum";
 
 /// Reads bytes of the log at a location, as many as are at hand; 0 means that the file ends.
 pub(crate) type Source<'s> = dyn Fn(&mut [u8], Location) -> io::Result<usize> + 's;
@@ -88,7 +90,7 @@ impl<'s> Walker<'s> {
             None if header == [0; HEADER_BYTES] => {
                 return Ok(Step::Bad("zeros instead of a frame"));
             }
-            None => return Ok(Step::Bad("the frame's header does not match its checksum")),
+            None => return Ok(Step::Bad(NO_HEADER)),
         };
         if header.first != self.expect {
             return Ok(Step::Bad("the frame's records are not the next ones"));
@@ -168,14 +170,27 @@ impl<'s> Walker<'s> {
 pub(crate) struct Behind {
     /// Highest `synced_through` of any frame header found.
     pub(crate) synced_through: Offset,
-    /// One past the last byte that is not zero; the starting place if there is none.
+    /// One past the last byte that is not zero or, where a former life's bytes may lie, one past the
+    /// last frame whose header is there; the starting place if there is none.
     pub(crate) end: Location,
 }
 
-/// Looks through `from..end` for headers of frames and for the last byte that is not zero.
+/// How to tell a segment's own bytes from others.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Region {
+    /// Salt of its frames.
+    pub(crate) salt: u64,
+    /// Its first record. Frames of a former life hold only records before that, so that one whose
+    /// checksum fits by accident is still told apart.
+    pub(crate) base: Offset,
+    /// From here on there are no bytes of a former life.
+    pub(crate) stale_end: Location,
+}
+
+/// Looks through `from..end` for headers of frames and for the last byte that means something.
 pub(crate) fn search(
     source: &Source<'_>,
-    salt: u64,
+    region: Region,
     from: Location,
     end: Location,
     mut buffer: Vec<u8>,
@@ -192,7 +207,7 @@ pub(crate) fn search(
                 n => held += n,
             }
         }
-        look(&buffer[..held], salt, at, &mut behind);
+        look(&buffer[..held], region, at, end, &mut behind);
         // The next round sees again the bytes in which a header could begin but not end.
         let step = held.saturating_sub(HEADER_BYTES - 1) / 8 * 8;
         if held < wanted || step == 0 || held as u64 == end.get() - at.get() {
@@ -205,7 +220,7 @@ pub(crate) fn search(
     Ok(behind)
 }
 
-fn look(bytes: &[u8], salt: u64, at: Location, behind: &mut Behind) {
+fn look(bytes: &[u8], region: Region, at: Location, end: Location, behind: &mut Behind) {
     const STRIDE: usize = 4096;
     for (index, part) in bytes.chunks(STRIDE).enumerate() {
         if part == &[0; STRIDE][..part.len()] {
@@ -213,13 +228,21 @@ fn look(bytes: &[u8], salt: u64, at: Location, behind: &mut Behind) {
         }
         let start = index * STRIDE;
         let last = part.iter().rposition(|byte| *byte != 0).map_or(0, |last| start + last + 1);
-        behind.end = behind.end.max(at.plus(last as u64));
+        let last = at.plus(last as u64);
+        if last > region.stale_end {
+            behind.end = behind.end.max(last);
+        }
         for place in (start..start + part.len()).step_by(8) {
             let Some(header) = bytes[place..].first_chunk::<HEADER_BYTES>() else { break };
+            let here = at.plus(place as u64);
             if header[..4] == frame::MAGIC
-                && let Some(header) = Header::decode(header, salt, at.plus(place as u64))
+                && let Some(header) = Header::decode(header, region.salt, here)
+                && header.first >= region.base
             {
                 behind.synced_through = behind.synced_through.max(header.synced_through());
+                if here < region.stale_end {
+                    behind.end = behind.end.max(here.plus(header.frame_bytes()).min(end));
+                }
             }
         }
     }
@@ -292,10 +315,45 @@ mod tests {
             log.resize(2 * BUFFER_BYTES + 24, 0);
             let source = |to: &mut [u8], at| Ok(read(&log, to, at, usize::MAX));
             let end = Location::new(log.len() as u64);
-            let behind = search(&source, SALT, Location::new(0), end, Vec::new()).unwrap();
+            let region = Region { salt: SALT, base: Offset::ZERO, stale_end: Location::new(0) };
+            let behind = search(&source, region, Location::new(0), end, Vec::new()).unwrap();
             let want = Behind { synced_through: Offset::new(93), end: Location::new(used as u64) };
             assert_eq!(behind, want, "{before}");
         }
+    }
+
+    #[test]
+    fn bytes_of_a_former_life_are_nothing_and_own_frames_among_them_are_something() {
+        let mut log = vec![0xaa; 8192];
+        let own = frame(4096, 100, 7, b"x");
+        log[4096..4096 + own.len()].copy_from_slice(&own);
+        log.resize(BUFFER_BYTES, 0);
+        let end = Location::new(log.len() as u64);
+        let look = |log: &[u8], salt, base, stale_end: u64| {
+            let base = Offset::new(base);
+            let region = Region { salt, base, stale_end: Location::new(stale_end) };
+            let source = |to: &mut [u8], at| Ok(read(log, to, at, usize::MAX));
+            let behind = search(&source, region, Location::new(0), end, Vec::new()).unwrap();
+            (behind.synced_through.get(), behind.end.get())
+        };
+        assert_eq!(look(&log, SALT, 0, 8192), (93, 4096 + own.len() as u64));
+        assert_eq!(look(&log, SALT, 100, 8192), (93, 4096 + own.len() as u64));
+        // Another salt, or records from before the segment: not its own.
+        assert_eq!(look(&log, SALT + 1, 0, 8192), (0, 0));
+        assert_eq!(look(&log, SALT, 101, 8192), (0, 0));
+        // One byte beyond what the header calls stale.
+        assert_eq!(look(&log, SALT + 1, 0, 8191), (0, 8192));
+        // A length that goes beyond the file is not believed.
+        let large = Header {
+            payload_bytes: frame::PAYLOAD_BYTES_MAX,
+            payload_crc: 0,
+            records: 1,
+            unsynced_before: 0,
+            first: Offset::new(100),
+            timestamp_ms: 0,
+        };
+        log[4096..4136].copy_from_slice(&large.encode(SALT, Location::new(4096)));
+        assert_eq!(look(&log, SALT, 0, 8192), (100, end.get()));
     }
 
     #[test]

@@ -15,7 +15,8 @@ use std::sync::Arc;
 
 use crate::core::{Core, lock};
 use crate::error::WriteError;
-use crate::segment::{self, Blank, Header, Place, Segment};
+use crate::segment::{self, Header, Place, Segment};
+use crate::spare::{self, Blank};
 use crate::sync::MutexGuard;
 use crate::tail::{Piece, Stretch};
 use crate::waiters::Woken;
@@ -36,6 +37,26 @@ pub(crate) struct Writer {
 impl Writer {
     pub(crate) fn new(stretch: Arc<Stretch>, written: Place) -> Self {
         Self { stretch, written, spare: None, pieces: Vec::new(), scratch: Vec::new() }
+    }
+
+    /// Whether the next segment's file should be there and is not.
+    fn wants_spare(&self) -> bool {
+        let used = self.written.at.get() - self.stretch.base.at.get();
+        self.spare.is_none() && used >= self.stretch.bytes_max / 2
+    }
+
+    /// Takes the next segment's file; returns whether there was no room for one.
+    fn take_spare(&mut self, made: io::Result<Blank>) -> bool {
+        match made {
+            Ok(blank) => {
+                self.spare = Some(blank);
+                false
+            }
+            Err(error) => {
+                tracing::debug!(%error, "the next segment could not be prepared");
+                spare::is_no_space(&error)
+            }
+        }
     }
 
     /// Writes what was collected, in order.
@@ -116,7 +137,7 @@ impl Core {
     }
 
     fn write_failed(&self, segment: &Path, what: &str, error: &io::Error) -> WriteError {
-        if segment::is_no_space(error) {
+        if spare::is_no_space(error) {
             return WriteError::NoSpace;
         }
         WriteError::Failed {
@@ -142,7 +163,7 @@ impl Core {
             self.settle(writer, &sync)?;
         }
         let old = self.active();
-        let blank = self.blank(writer, stretch);
+        let blank = self.take_blank(writer, stretch);
         let header = self.header_after(&old, stretch, stretch.base, stretch.newest_ms);
         let bytes = stretch.file_bytes();
         let new = blank.and_then(|blank| self.establish(blank, header, bytes, &mut |_| Ok(())));
@@ -166,10 +187,10 @@ impl Core {
     }
 
     /// The prepared file, or one made now.
-    fn blank(&self, writer: &mut Writer, stretch: &Stretch) -> io::Result<Blank> {
+    fn take_blank(&self, writer: &mut Writer, stretch: &Stretch) -> io::Result<Blank> {
         match writer.spare.take() {
             Some(spare) => Ok(spare),
-            None => segment::blank(&self.host, &self.dir, stretch.file_bytes()),
+            None => self.blank(stretch.file_bytes()),
         }
     }
 
@@ -202,11 +223,13 @@ impl Core {
         segment::establish(&self.host, &self.dir, blank, header, bytes, fill).map(Arc::new)
     }
 
-    /// Gives the room behind the end of a segment back. It is never read, so an error costs only room.
+    /// Gives the room behind the end of a segment back, unless it is so little that the file is worth
+    /// more whole, as a later segment's. It is never read, so an error costs only room.
     pub(crate) fn cut(&self, segment: &Segment, end: Place) {
         let position = segment.position(end.at);
+        let little = self.options.segment_bytes / 16;
         let result = match segment.file.size() {
-            Ok(size) if size > position => segment.file.set_size(position),
+            Ok(size) if size > position + little => segment.file.set_size(position),
             Ok(_) => Ok(()),
             Err(error) => Err(error),
         };
@@ -275,7 +298,7 @@ impl Core {
             batch.stretch.number, writer.stretch.number,
             "the tail holds all that is not durable"
         );
-        let blank = self.blank(writer, &batch.stretch)?;
+        let blank = self.take_blank(writer, &batch.stretch)?;
         let mut fill = |segment: &Segment| writer.put(segment, batch.end);
         let header = self.header_after(old, &batch.stretch, durable, batch.newest_ms);
         let new = self.establish(blank, header, batch.stretch.file_bytes(), &mut fill);
@@ -283,25 +306,31 @@ impl Core {
         Ok((new?, batch.end))
     }
 
-    /// Reserves the next segment's room once the active one is half full.
+    /// Sees to the next segment's file once the active one is half full. The committer makes it if
+    /// there is one, so that nobody who waits for the disk waits for that too.
     fn prepare(&self, writer: &mut Writer) {
-        let used = writer.written.at.get() - writer.stretch.base.at.get();
-        if writer.spare.is_some() || used < writer.stretch.bytes_max / 2 {
+        if !writer.wants_spare() {
             // None is needed yet, whatever an earlier segment's end found.
             self.tail().no_spare = false;
+        } else if !self.want_spare() {
+            let made = self.blank(self.options.segment_bytes);
+            self.tail().no_spare = writer.take_spare(made);
+        }
+    }
+
+    /// Makes the next segment's file without keeping writers from theirs.
+    pub(crate) fn prepare_ahead(&self) {
+        if !lock(&self.writer).wants_spare() {
             return;
         }
-        let no_spare = match segment::blank(&self.host, &self.dir, self.options.segment_bytes) {
-            Ok(blank) => {
-                writer.spare = Some(blank);
-                false
-            }
-            Err(error) => {
-                tracing::debug!(%error, "the next segment could not be prepared");
-                segment::is_no_space(&error)
-            }
-        };
-        self.tail().no_spare = no_spare;
+        let made = self.blank(self.options.segment_bytes);
+        let mut writer = lock(&self.writer);
+        if writer.spare.is_some() || self.has_failed() {
+            // Somebody could not wait for it.
+            made.map_or_else(drop, |blank| spare::discard(&self.host, blank));
+            return;
+        }
+        self.tail().no_spare = writer.take_spare(made);
     }
 
     /// Ends the stretch here, and the segment with it, unless it is empty.
@@ -309,7 +338,7 @@ impl Core {
         let mut writer = lock(&self.writer);
         // The file first: once the stretch has ended, appends need it.
         if writer.spare.is_none() && !self.tail().stretch_is_empty() {
-            let blank = segment::blank(&self.host, &self.dir, self.options.segment_bytes);
+            let blank = self.blank(self.options.segment_bytes);
             let made =
                 blank.map_err(|error| self.write_failed(&self.dir, "the next segment", &error));
             writer.spare = Some(made?);
@@ -324,10 +353,11 @@ impl Core {
         self.write_out_locked(&mut writer).map(drop)
     }
 
-    /// Removes the file that was prepared for the next segment.
+    /// Removes the files that were meant for later segments.
     pub(crate) fn discard_spare(&self, writer: &mut Writer) {
         if let Some(spare) = writer.spare.take() {
-            segment::discard(&self.host, spare);
+            spare::discard(&self.host, spare);
         }
+        self.discard_kept();
     }
 }

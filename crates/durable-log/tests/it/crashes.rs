@@ -119,6 +119,32 @@ fn power_cuts_around_closes_and_kills() {
 }
 
 #[test]
+fn power_cuts_while_files_of_trimmed_segments_are_used_again() {
+    check_every_crash(
+        &[
+            Append(1, 1000),
+            Append(1, 1000),
+            Append(1, 1000),
+            Append(1, 1000),
+            Sync,
+            Trim,
+            Append(1, 1000),
+            Append(1, 1000),
+            Append(1, 1000),
+            WriteOut,
+            Trim,
+            Append(1, 1000),
+            Sync,
+            Append(1, 10),
+            WriteOut,
+            Append(2, 10),
+        ],
+        8,
+        1,
+    );
+}
+
+#[test]
 fn power_cuts_with_much_unsynced() {
     check_every_crash(
         &[

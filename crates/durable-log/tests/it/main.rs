@@ -13,6 +13,8 @@ mod failures;
 mod inspection;
 mod model;
 mod power_cut_ext4;
+mod recycling;
 mod second_process;
 mod support;
+mod trimming;
 mod workload;

@@ -114,13 +114,16 @@ fn damage_to_durable_records_is_an_error(crashed: &Machine, place: &Place, said:
     let files: Vec<Looked> =
         place.segments().into_iter().map(|path| Looked::at(&place, &path)).collect();
     let claimed = files.iter().map(|file| file.claimed).max().unwrap_or(0);
+    let start = place.again(&crashed.fork()).open().positions().start;
     for file in &files {
         for (n, frame) in file.frames.iter().enumerate() {
             // A segment that begins before this frame's records ends: they are in the next one.
             let superseded = files
                 .iter()
                 .any(|later| later.number > file.number && later.first.get() <= frame.first.get());
-            if superseded || frame.records == 0 {
+            // A file may be left of a segment that was trimmed with others at once.
+            let trimmed = frame.first < start;
+            if superseded || trimmed || frame.records == 0 {
                 continue;
             }
             let machine = crashed.fork();

@@ -1,0 +1,194 @@
+//! Spare files: what is to become the next segment.
+//!
+//! A spare is made new, with its room reserved, or kept from a segment that was trimmed. Writing
+//! into a kept file changes neither its size nor its extents, so a sync of it has only data to
+//! bring to the disk. It still holds its former life's bytes: the next segment's header says how far
+//! (`crate::segment`), and recovery reads over them (`crate::recovery`).
+//!
+//! A file is kept only when nobody else holds its segment, when no sync of it ever failed, when its
+//! size is about right, and after its old name is durably gone: a segment's bytes may be
+//! overwritten only when no power cut brings the segment back.
+//!
+//! All names end in [`UNFINISHED_SUFFIX`]; what bears one is removed when the log is opened.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use host::{File, Host, OpenMode};
+
+use crate::core::{Core, lock};
+use crate::segment::Segment;
+
+/// Ends the names of files that are not yet what they will be; removed when the log is opened.
+pub(crate) const UNFINISHED_SUFFIX: &str = ".new";
+/// A disk that cannot give even this much for a segment is full.
+const RESERVE_BYTES_MIN: u64 = 256 << 10;
+/// Most files of trimmed segments that are kept.
+const KEPT_MAX: usize = 2;
+
+/// A file that is to become a segment.
+#[derive(Debug)]
+pub(crate) struct Blank {
+    pub(crate) path: PathBuf,
+    pub(crate) file: Arc<dyn File>,
+    /// Room in it.
+    pub(crate) bytes: u64,
+    /// How much of it a former life wrote, at most.
+    pub(crate) stale_bytes: u64,
+}
+
+/// The files that trimmed segments left for later ones.
+#[derive(Debug, Default)]
+pub(crate) struct Spares {
+    kept: Vec<Blank>,
+    /// Names given to new files.
+    named: u64,
+    /// How often a kept file was used.
+    pub(crate) reused: u64,
+}
+
+impl Core {
+    /// A file for the next segment: a kept one, or a new one with room for `bytes`.
+    pub(crate) fn blank(&self, bytes: u64) -> io::Result<Blank> {
+        let name = {
+            let mut spares = lock(&self.spares);
+            if let Some(mut kept) = spares.kept.pop() {
+                spares.reused += 1;
+                drop(spares);
+                kept.extend(bytes)?;
+                return Ok(kept);
+            }
+            spares.named += 1;
+            format!("next-{}", spares.named)
+        };
+        make(&self.host, &self.dir, &name, bytes)
+    }
+
+    /// Takes a segment's name away: for another one if the file is worth keeping, else for good. Who
+    /// holds the segment goes on reading it. `also` other files are about to be kept.
+    pub(crate) fn park(&self, segment: &Segment, also: usize) -> io::Result<Option<Parked>> {
+        let Some(bytes) = self.keepable(segment, also) else {
+            return remove_if_there(&self.host, &segment.path).map(|()| None);
+        };
+        let name = format!("spare-{}{UNFINISHED_SUFFIX}", segment.header.number);
+        let path = self.dir.join(name);
+        self.host.disk.rename(&segment.path, &path)?;
+        Ok(Some(Parked { path, bytes }))
+    }
+
+    /// The size of a file that is worth keeping.
+    fn keepable(&self, segment: &Segment, also: usize) -> Option<u64> {
+        let wanted = self.options.segment_bytes;
+        let room = lock(&self.spares).kept.len() + also < KEPT_MAX;
+        let size = segment.file.size().ok()?;
+        let fits = size <= wanted && size >= wanted - wanted / 4;
+        (room && fits && !segment.is_suspect()).then_some(size)
+    }
+
+    /// Keeps files whose old names are durably gone.
+    pub(crate) fn keep(&self, blanks: impl IntoIterator<Item = Blank>) {
+        for blank in blanks {
+            let mut spares = lock(&self.spares);
+            if spares.kept.len() < KEPT_MAX {
+                spares.kept.push(blank);
+            } else {
+                drop(spares);
+                discard(&self.host, blank);
+            }
+        }
+    }
+
+    /// Removes all kept files.
+    pub(crate) fn discard_kept(&self) {
+        let kept = std::mem::take(&mut lock(&self.spares).kept);
+        kept.into_iter().for_each(|blank| discard(&self.host, blank));
+    }
+}
+
+/// A trimmed segment's file under its new name.
+#[derive(Debug)]
+pub(crate) struct Parked {
+    path: PathBuf,
+    bytes: u64,
+}
+
+impl Parked {
+    /// The file as one that may be overwritten, when nobody else holds its segment; else it goes.
+    pub(crate) fn unless_held(self, core: &Core, segment: Arc<Segment>) -> Option<Blank> {
+        let Self { path, bytes } = self;
+        match Arc::try_unwrap(segment) {
+            Ok(segment) => Some(Blank { path, file: segment.file, bytes, stale_bytes: bytes }),
+            Err(held) => {
+                let file = Arc::clone(&held.file);
+                discard(&core.host, Blank { path, file, bytes, stale_bytes: bytes });
+                None
+            }
+        }
+    }
+}
+
+impl Blank {
+    /// Makes room for `bytes` as far as there is any: what is missing is found when it is written.
+    fn extend(&mut self, bytes: u64) -> io::Result<()> {
+        if bytes <= self.bytes {
+            return Ok(());
+        }
+        match self.file.allocate(bytes) {
+            Ok(()) => self.bytes = bytes,
+            Err(error) if error.kind() == io::ErrorKind::Unsupported || is_no_space(&error) => {}
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+}
+
+/// Makes a file with room reserved for `bytes`, as far as the file system can do that.
+pub(crate) fn make(host: &Host, dir: &Path, name: &str, bytes: u64) -> io::Result<Blank> {
+    let path = dir.join(format!("{name}{UNFINISHED_SUFFIX}"));
+    remove_if_there(host, &path)?;
+    let file = host.disk.open(&path, OpenMode::CreateNew)?;
+    let blank = Blank { path, file, bytes, stale_bytes: 0 };
+    match reserve(&*blank.file, bytes) {
+        Ok(()) => Ok(blank),
+        Err(error) => {
+            discard(host, blank);
+            Err(error)
+        }
+    }
+}
+
+/// Reserves room for `bytes`, or for as much of it as a nearly full disk gives.
+///
+/// What is not reserved is found when it is written to, and a write that finds no room is tried again;
+/// so a disk with little room left still takes what fits.
+pub(crate) fn reserve(file: &dyn File, bytes: u64) -> io::Result<()> {
+    let mut bytes = bytes;
+    while bytes > 0 {
+        match file.allocate(bytes) {
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => break,
+            Err(error) if is_no_space(&error) && bytes / 2 >= RESERVE_BYTES_MIN => bytes /= 2,
+            result => return result,
+        }
+    }
+    Ok(())
+}
+
+/// Removes a blank; what cannot be removed now is removed when the log is opened again.
+pub(crate) fn discard(host: &Host, blank: Blank) {
+    if let Err(error) = host.disk.unlink(&blank.path) {
+        tracing::debug!(path = %blank.path.display(), %error, "an unused segment file stays for now");
+    }
+}
+
+pub(crate) fn remove_if_there(host: &Host, path: &Path) -> io::Result<()> {
+    match host.disk.unlink(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// Whether an error means that there is no room.
+pub(crate) fn is_no_space(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}

@@ -1,0 +1,120 @@
+//! Trimming: removing whole segments from the beginning, by offset, age or size.
+//!
+//! One segment goes by its name alone. Of several names a power cut may keep any, so several go by a
+//! low-water mark (`crate::low_water`) first; then their order does not matter and one sync of the
+//! directory is enough. Readers that hold a segment keep it: its file then only loses its name. Files
+//! that nobody holds become spares (`crate::spare`).
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::core::{Core, lock};
+use crate::error::TrimError;
+use crate::log::Log;
+use crate::low_water::LowWater;
+use crate::position::Offset;
+use crate::segment::Segment;
+
+/// What a log need not keep; see [`Log::retain`]. Without limits everything stays.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Retention {
+    /// Segments that were ended so long ago go.
+    pub max_age: Option<Duration>,
+    /// The oldest segments go while the log's frames take more bytes than this.
+    pub max_bytes: Option<u64>,
+    /// Segments whose records all lie below this go.
+    pub from: Option<Offset>,
+}
+
+impl Log {
+    /// Removes all sealed segments whose records all lie below `before`; returns the new start.
+    /// Durable on return. What readers hold stays readable.
+    ///
+    /// # Errors
+    ///
+    /// After one, segments may be gone already; a later call goes on.
+    pub fn trim(&self, before: Offset) -> Result<Offset, TrimError> {
+        self.retain(&Retention { from: Some(before), ..Retention::default() })
+    }
+
+    /// Removes the oldest sealed segments for as long as one of the limits says that they may go;
+    /// returns the new start. Durable on return. What readers hold stays readable.
+    ///
+    /// The active segment always stays: end it first with [`Log::roll`] or
+    /// [`crate::Options::segment_age_max`].
+    ///
+    /// # Errors
+    ///
+    /// After one, segments may be gone already; a later call goes on.
+    pub fn retain(&self, retention: &Retention) -> Result<Offset, TrimError> {
+        let core = self.core();
+        let _one_at_a_time = lock(&core.trim);
+        let (end, now_ms) = (core.published.written_at(), core.now_ms());
+        let segments = core.segments();
+        let goes = |pair: &[Arc<Segment>]| {
+            let (segment, next) = (&pair[0], &pair[1]);
+            let bytes = end.get().saturating_sub(segment.header.base.at.get());
+            let age_ms = u64::try_from(now_ms.saturating_sub(next.header.created_ms)).unwrap_or(0);
+            retention.from.is_some_and(|from| next.header.base.offset <= from)
+                || retention.max_bytes.is_some_and(|most| bytes > most)
+                || retention.max_age.is_some_and(|most| Duration::from_millis(age_ms) >= most)
+        };
+        let count = segments.files.windows(2).take_while(|pair| goes(pair)).count();
+        drop(segments);
+        core.remove_oldest(count)?;
+        Ok(core.start())
+    }
+}
+
+impl Core {
+    /// Removes so many segments, of which there are more. The caller holds the trim lock.
+    ///
+    /// The log is seen to begin later only once that is durable.
+    fn remove_oldest(&self, count: usize) -> Result<(), TrimError> {
+        match count {
+            0 => Ok(()),
+            1 => self.remove_one(),
+            _ => self.remove_many(count),
+        }
+    }
+
+    fn remove_one(&self) -> Result<(), TrimError> {
+        let first = Arc::clone(&self.segments().files[0]);
+        let io = |source| TrimError::Io { path: first.path.clone(), source };
+        let parked = self.park(&first, 0).map_err(io)?;
+        self.host.disk.sync_dir(&self.dir).map_err(|source| self.dir_error(source))?;
+        drop(first);
+        let removed = self.change_segments(|list| list.files.remove(0));
+        self.keep(parked.and_then(|parked| parked.unless_held(self, removed)));
+        Ok(())
+    }
+
+    fn remove_many(&self, count: usize) -> Result<(), TrimError> {
+        let first = self.segments().files[count].header;
+        let mark = LowWater { segment: first.number, first: first.base.offset };
+        mark.write(&self.host, &self.dir).map_err(|source| self.dir_error(source))?;
+        let removed =
+            self.change_segments(|list| -> Vec<_> { list.files.drain(..count).collect() });
+        let mut blanks = Vec::new();
+        for segment in removed {
+            match self.park(&segment, blanks.len()) {
+                Ok(parked) => {
+                    blanks.extend(parked.and_then(|parked| parked.unless_held(self, segment)));
+                }
+                Err(error) => {
+                    // The mark says that it is gone; its file goes when the log is opened again.
+                    tracing::warn!(path = %segment.path.display(), %error, "a trimmed segment's file stays for now");
+                }
+            }
+        }
+        self.host.disk.sync_dir(&self.dir).map_err(|source| self.dir_error(source))?;
+        // Only now no power cut gives the files their old names back.
+        self.keep(blanks);
+        Ok(())
+    }
+
+    fn dir_error(&self, source: io::Error) -> TrimError {
+        TrimError::Io { path: self.dir.clone(), source }
+    }
+}
