@@ -10,6 +10,8 @@
 //! | `trim` | one trim at a time | unlinks |
 //! | `spares` | the files that trimmed segments left | never |
 //!
+//! What is in memory is changed under the append lock, and read without it (`crate::ring`).
+//!
 //! Order: `trim`, `writer`, `sync`, then `progress`, then `tail`, then `changing_segments`.
 
 use std::path::PathBuf;
@@ -22,6 +24,7 @@ use crate::commit::Progress;
 use crate::error::AppendError;
 use crate::options::Options;
 use crate::position::{Epoch, Location, Offset};
+use crate::ring::{ChunkRef, Ring};
 use crate::segment::{Place, Segment};
 use crate::spare::Spares;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -36,6 +39,8 @@ pub(crate) struct Core {
     pub(crate) dir: PathBuf,
     pub(crate) options: Options,
     pub(crate) tail: Mutex<Tail>,
+    /// What of the tail is found without its lock.
+    pub(crate) ring: Arc<Ring>,
     pub(crate) writer: Mutex<Writer>,
     pub(crate) sync: Mutex<()>,
     pub(crate) progress: Mutex<Progress>,
@@ -216,6 +221,17 @@ impl Core {
     /// The segment file that a written location lies in; `None` if it was trimmed.
     pub(crate) fn segment_of(&self, at: Location) -> Option<Arc<Segment>> {
         self.segments().of(at).map(Arc::clone)
+    }
+
+    /// The appended bytes from `at` on that are in memory in one piece: at least one byte. Everything
+    /// that is appended and not durable is there, and a frame of at most
+    /// [`crate::chunk::OVERHANG_BYTES`] is in one piece. `None`: either it is durable by now or it
+    /// is not appended. Takes no lock and does not allocate.
+    pub(crate) fn tail_bytes(&self, at: Location) -> Option<ChunkRef> {
+        // First how far it goes: what is found then reaches at least there, or to the end of a chunk.
+        let appended = self.published.appended_at().get().checked_sub(at.get())?;
+        let bytes = self.ring.get(at).filter(|_| appended > 0)?;
+        Some(bytes.cut(usize::try_from(appended).unwrap_or(usize::MAX)))
     }
 
     /// First record that is still there.

@@ -15,11 +15,13 @@
 //! - After a failed sync nothing is believed that the page cache says.
 //!
 //! The files are described in `docs/formats/log.md`, and with the code in `frame`, `segment` and
-//! `marker`. Of the other modules, `tail` holds what is in memory, `writer` brings it to files,
-//! `commit` decides who syncs for whom, `recovery` opens what was left, `core` has the locks.
+//! `marker`. Of the other modules, `tail` holds what is in memory, in chunks (`chunk`) that are
+//! found and read without a lock (`ring`), `writer` brings it to files, `commit` decides who syncs
+//! for whom, `recovery` opens what was left, `core` has the locks.
 //!
 //! Not here: what a record means, and any network.
 
+mod chunk;
 mod commit;
 mod committer;
 mod core;
@@ -35,6 +37,7 @@ mod options;
 mod position;
 mod read;
 mod recovery;
+mod ring;
 mod segment;
 mod spare;
 mod sync;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use host::Host;
 
+use crate::chunk;
 use crate::commit::{BATCH_CLASSES, Progress, Ticket};
 use crate::committer::{Committer, StartError};
 use crate::core::{Core, Published, SegmentList, lock};
@@ -21,7 +22,7 @@ use crate::recovery::{self, Recovered, Recovery};
 use crate::segment::{self, Header, Segment};
 use crate::spare::{self, Spares, UNFINISHED_SUFFIX};
 use crate::sync::{Condvar, Mutex};
-use crate::tail::{self, Payload, Tail};
+use crate::tail::{Payload, Tail};
 use crate::wait::{Arrival, Reached, Room};
 use crate::waiters::Woken;
 use crate::writer::Writer;
@@ -183,15 +184,16 @@ impl Log {
         let Recovered { segments, end, report, leftovers, .. } = recovered;
         tidy(host, dir, &leftovers).map_err(io)?;
         let torn_bytes = report.torn.as_ref().map_or(0, |torn| torn.bytes);
-        // As many chunks as two syncs that overlap keep in use.
+        // As many chunks as may be in use at once, within reason.
         let pool_max =
-            usize::try_from(2 * options.sync_ahead_bytes).unwrap_or(usize::MAX) / tail::CHUNK_BYTES;
+            usize::try_from(options.unsynced_bytes_max).unwrap_or(usize::MAX) / chunk::CHUNK_BYTES;
         let Header { salt, newest_ms, epoch, .. } = active.header;
         let tail = Tail::new(end, salt, newest_ms, options.segment_bytes, pool_max.clamp(2, 4096));
         let core = Core {
             host: host.clone(),
             dir: dir.to_owned(),
             writer: Mutex::new(Writer::new(Arc::clone(tail.stretch()), end)),
+            ring: Arc::clone(tail.ring()),
             sync: Mutex::default(),
             progress: Mutex::new(Progress::new(end, active, host.clock.monotonic())),
             segments: ArcSwap::from_pointee(SegmentList {

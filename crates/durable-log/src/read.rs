@@ -120,7 +120,7 @@ impl Core {
             return Err(self.beyond());
         }
         if end > self.published.durable_at()
-            && let Some(parts) = self.tail().share(at, len)
+            && let Some(parts) = self.ring.share(at, len)
         {
             return Ok(Slice { len, source: Bits::Memory(parts) });
         }
@@ -146,8 +146,10 @@ impl Core {
     fn read_at(&self, to: &mut [u8], at: Location, fallback: &Segment) -> io::Result<usize> {
         let durable = self.published.durable_at();
         if at >= durable
-            && let Some(n) = self.tail().copy(to, at)
+            && let Some(bytes) = self.tail_bytes(at)
         {
+            let n = to.len().min(bytes.len());
+            to[..n].copy_from_slice(&bytes[..n]);
             return Ok(n);
         }
         let segment = self.segment_of(at);

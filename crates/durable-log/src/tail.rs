@@ -1,31 +1,31 @@
 //! The tail: what was appended and is not yet durable, in memory.
 //!
-//! Frames are copied into chunks. One chunk is being filled; the others are full (or ended by the
-//! end of their stretch) and never change again, so that the writer and readers share them without
-//! the append lock. A chunk stays until all its bytes are durable: after a failed sync the tail is
-//! the only copy that is believed. Durable chunks go back to a pool, so that appending allocates
-//! nothing in steady state.
+//! Frames are copied into chunks. Appends fill the last chunk under the append lock; the writer and
+//! readers share what is published of every chunk without it, and it never changes. A chunk stays
+//! until all its bytes are durable: after a failed sync the tail is the only copy that is believed.
+//! Durable chunks go back to a pool, so that appending allocates nothing in steady state; one
+//! that somebody still reads is used again only after that.
 //!
 //! A *stretch* is the run of frames that shares a salt and ends up in one segment file (in two,
 //! after a failed sync). Where a stretch ends is decided here, when a frame no longer fits; the
 //! file is made when the stretch is written out.
 //!
-//! Not here: files (`crate::writer`) and who waits for what (`crate::commit`).
+//! Not here: chunks and how they are shared (`crate::chunk`, `crate::ring`), files
+//! (`crate::writer`) and who waits for what (`crate::commit`).
 
-use std::collections::VecDeque;
 use std::mem;
+use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
-use bytes::Bytes;
-
+use crate::chunk::{self, CHUNK_BYTES, Chunk, Filling};
 use crate::error::AppendError;
-use crate::frame::{self, Header};
+use crate::frame::{self, HEADER_BYTES, Header};
 use crate::index::{Index, IndexWriter};
 use crate::position::{Location, Offset};
+use crate::ring::Ring;
 use crate::segment::{self, Place};
 use crate::waiters::Waiters;
 
-pub(crate) const CHUNK_BYTES: usize = 256 << 10;
 const ZEROS: [u8; 8] = [0; 8];
 
 /// Frames that share a salt and a segment file.
@@ -59,39 +59,26 @@ impl Stretch {
     }
 }
 
-/// A chunk that will not change any more.
-#[derive(Debug)]
-struct Full {
-    at: Location,
-    bytes: Arc<Vec<u8>>,
-    stretch: Arc<Stretch>,
-}
-
-impl Full {
-    fn end(&self) -> Location {
-        self.at.plus(self.bytes.len() as u64)
-    }
-}
-
-/// The chunk that appends fill. `shell` becomes its home when it is full: allocated with it, so
-/// that sealing allocates nothing.
-#[derive(Debug)]
-struct Filling {
-    at: Location,
-    bytes: Vec<u8>,
-    shell: Arc<Vec<u8>>,
-}
-
 /// Bytes of one chunk that are to be written.
 #[derive(Debug)]
 pub(crate) struct Piece {
-    pub(crate) at: Location,
-    pub(crate) bytes: Arc<Vec<u8>>,
-    /// Where in the chunk to begin.
-    pub(crate) skip: usize,
+    chunk: Arc<Chunk>,
+    /// Within what the chunk holds.
+    range: Range<usize>,
 }
 
-/// What the writer is to do next. The pieces come first, then the scratch buffer.
+impl Piece {
+    /// Where the first byte belongs.
+    pub(crate) fn at(&self) -> Location {
+        self.chunk.location(self.range.start)
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        self.chunk.bytes(self.range.clone()).unwrap_or_default()
+    }
+}
+
+/// What the writer is to do next.
 #[derive(Debug)]
 pub(crate) struct Batch {
     /// All bytes belong to this stretch.
@@ -200,10 +187,15 @@ pub(crate) struct Appends {
 pub(crate) struct Tail {
     next: Place,
     stretch: Arc<Stretch>,
+    /// The first stretch that is not wholly durable.
+    oldest: Arc<Stretch>,
     index: IndexWriter,
+    ring: Arc<Ring>,
+    /// The last chunk. It is in the ring, too.
     filling: Filling,
-    full: VecDeque<Full>,
-    pool: Vec<Arc<Vec<u8>>>,
+    /// Number of the first chunk in the ring; there is one for each number from there on.
+    first: u64,
+    pool: Vec<Arc<Chunk>>,
     pool_max: usize,
     segment_bytes: u64,
     /// Highest offset that a frame or segment header claims to be durable.
@@ -221,6 +213,7 @@ pub(crate) struct Tail {
 }
 
 impl Tail {
+    /// An empty tail. It keeps at most `pool_max` chunks that it does not use.
     pub(crate) fn new(
         next: Place,
         salt: u64,
@@ -229,14 +222,20 @@ impl Tail {
         pool_max: usize,
     ) -> Self {
         let bytes_max = segment_bytes - segment::HEADER_BYTES as u64;
-        let mut pool = Vec::with_capacity(pool_max);
         let index = IndexWriter::new(next, bytes_max, newest_ms);
+        let stretch = Stretch::new(0, salt, bytes_max, &index);
+        let mut pool = Vec::with_capacity(pool_max);
+        let filling = begin_chunk(&mut pool, next.at);
+        let ring = Ring::new(pool_max + 2);
+        ring.put(Arc::clone(filling.chunk()));
         Self {
             next,
-            stretch: Stretch::new(0, salt, bytes_max, &index),
+            oldest: Arc::clone(&stretch),
+            stretch,
             index,
-            filling: Filling::take(&mut pool, next.at),
-            full: VecDeque::with_capacity(64),
+            ring: Arc::new(ring),
+            first: filling.chunk().number(),
+            filling,
             pool,
             pool_max,
             segment_bytes,
@@ -248,6 +247,11 @@ impl Tail {
             appends: Appends::default(),
             waiters: Waiters::default(),
         }
+    }
+
+    /// Where readers find what is in memory.
+    pub(crate) fn ring(&self) -> &Arc<Ring> {
+        &self.ring
     }
 
     pub(crate) fn next(&self) -> Place {
@@ -300,9 +304,7 @@ impl Tail {
         };
         self.claimed = self.claimed.max(header.synced_through());
         self.index.frame(place, header.timestamp_ms);
-        self.push(&header.encode(self.stretch.salt, place.at));
-        measured.payload.each_part(|part| self.push(part));
-        self.push(&ZEROS[..frame::padding(measured.payload_bytes)]);
+        self.put(&header.encode(self.stretch.salt, place.at), &measured);
         self.next = Place { offset: header.next(), at: place.at.plus(bytes) };
         self.appends.bytes += bytes;
         Ok(place)
@@ -320,7 +322,6 @@ impl Tail {
 
     /// Ends the stretch here and begins the next one, large enough for a frame of `bytes`.
     pub(crate) fn begin_stretch(&mut self, salt: u64, bytes: u64) {
-        self.seal_filling();
         let bytes_max = bytes.max(self.segment_bytes - segment::HEADER_BYTES as u64);
         let number = self.stretch.number + 1;
         self.index = IndexWriter::new(self.next, bytes_max, self.index.newest_ms());
@@ -330,104 +331,78 @@ impl Tail {
         self.claimed = self.claimed.max(self.next.offset);
     }
 
+    /// Copies a frame in.
+    fn put(&mut self, header: &[u8; HEADER_BYTES], measured: &Measured<Payload<'_>>) {
+        if self.filling.position() >= CHUNK_BYTES {
+            self.next_chunk();
+        }
+        let padding = frame::padding(measured.payload_bytes);
+        let bytes = HEADER_BYTES + measured.payload_bytes as usize + padding;
+        let Some(frame) = self.filling.room().get_mut(..bytes) else {
+            self.push(header);
+            measured.payload.each_part(|part| self.push(part));
+            self.push(&ZEROS[..padding]);
+            return;
+        };
+        let (head, mut rest) = frame.split_at_mut(HEADER_BYTES);
+        head.copy_from_slice(header);
+        measured.payload.each_part(|part| {
+            let (now, later) = mem::take(&mut rest).split_at_mut(part.len());
+            now.copy_from_slice(part);
+            rest = later;
+        });
+        rest.fill(0);
+        self.filling.publish(bytes);
+    }
+
+    /// Copies some bytes of a frame in that does not fit into the chunk.
     fn push(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
-            if self.filling.bytes.len() == CHUNK_BYTES {
-                self.seal_filling();
+            let position = self.filling.position();
+            if position >= CHUNK_BYTES {
+                self.next_chunk();
+                continue;
             }
-            let room = CHUNK_BYTES - self.filling.bytes.len();
-            let (now, later) = bytes.split_at(room.min(bytes.len()));
-            self.filling.bytes.extend_from_slice(now);
+            let (now, later) = bytes.split_at(bytes.len().min(CHUNK_BYTES - position));
+            self.filling.room()[..now.len()].copy_from_slice(now);
+            self.filling.publish(now.len());
             bytes = later;
         }
     }
 
-    fn seal_filling(&mut self) {
-        if self.filling.bytes.is_empty() {
-            return;
-        }
-        let end = self.filling.end();
-        let filling = mem::replace(&mut self.filling, Filling::take(&mut self.pool, end));
-        let at = filling.at;
-        self.full.push_back(Full {
-            at,
-            bytes: filling.into_shell(),
-            stretch: Arc::clone(&self.stretch),
-        });
+    fn next_chunk(&mut self) {
+        self.filling = begin_chunk(&mut self.pool, self.filling.chunk().end());
+        self.ring.put(Arc::clone(self.filling.chunk()));
     }
 
     /// Collects what is to be written from `from` on, up to the end of the stretch that it is in.
-    /// What the filling chunk holds is copied into `scratch`, the rest is shared.
-    pub(crate) fn collect(
-        &self,
-        from: Location,
-        pieces: &mut Vec<Piece>,
-        scratch: &mut Vec<u8>,
-    ) -> Batch {
+    pub(crate) fn collect(&self, from: Location, pieces: &mut Vec<Piece>) -> Batch {
         pieces.clear();
-        scratch.clear();
-        let first = self.full.partition_point(|chunk| chunk.end() <= from);
-        let mut rest = self.full.range(first..).peekable();
-        let stretch = Arc::clone(rest.peek().map_or(&self.stretch, |chunk| &chunk.stretch));
-        for chunk in rest {
-            if chunk.stretch.number != stretch.number {
-                return Batch::up_to(stretch, &chunk.stretch);
-            }
-            pieces.push(piece(chunk, from));
+        let mut stretch = &self.oldest;
+        while let Some(next) = stretch.next.get().filter(|next| next.base.at <= from) {
+            stretch = next;
         }
-        if self.stretch.number != stretch.number {
-            return Batch::up_to(stretch, &self.stretch);
-        }
-        let skip = from.get().saturating_sub(self.filling.at.get());
-        scratch.extend_from_slice(&self.filling.bytes[in_chunk(skip)..]);
-        Batch { stretch, end: self.next, more: false, newest_ms: self.newest_ms() }
-    }
-
-    /// Copies bytes from `at` on, as many as are here; `None` if that byte is not here any more.
-    pub(crate) fn copy(&self, to: &mut [u8], at: Location) -> Option<usize> {
-        let mut copied = 0;
-        while copied < to.len() {
-            let Some(bytes) = self.bytes_from(at.plus(copied as u64)) else { break };
-            let n = bytes.len().min(to.len() - copied);
-            to[copied..copied + n].copy_from_slice(&bytes[..n]);
-            copied += n;
-        }
-        (copied > 0).then_some(copied)
-    }
-
-    fn bytes_from(&self, at: Location) -> Option<&[u8]> {
-        let index = self.full.partition_point(|chunk| chunk.end() <= at);
-        let (start, bytes) = match self.full.get(index) {
-            Some(chunk) => (chunk.at, &*chunk.bytes),
-            None => (self.filling.at, &self.filling.bytes),
+        let batch = match stretch.next.get() {
+            Some(later) => Batch::up_to(Arc::clone(stretch), later),
+            None => Batch {
+                stretch: Arc::clone(stretch),
+                end: self.next,
+                more: false,
+                newest_ms: self.newest_ms(),
+            },
         };
-        bytes.get(in_chunk(at.get().checked_sub(start.get())?)..).filter(|bytes| !bytes.is_empty())
-    }
-
-    /// The range as shared pieces of full chunks and a copy of what is in the filling one; `None`
-    /// if its beginning is not here any more.
-    pub(crate) fn share(&self, at: Location, len: u32) -> Option<Vec<Bytes>> {
-        let end = at.plus(u64::from(len));
-        let mut parts = Vec::with_capacity(1);
-        let mut from = at;
-        let first = self.full.partition_point(|chunk| chunk.end() <= at);
-        for chunk in self.full.range(first..).take_while(|chunk| chunk.at < end) {
-            let start = in_chunk(from.get().checked_sub(chunk.at.get())?);
-            let stop = in_chunk(end.min(chunk.end()).get() - chunk.at.get());
-            parts.push(Bytes::from_owner(Shared(Arc::clone(&chunk.bytes))).slice(start..stop));
-            from = chunk.end();
+        // Its first byte may hang over from the stride before.
+        let first = chunk::number_of(from).saturating_sub(1).max(self.first);
+        for number in first..=self.filling.chunk().number() {
+            let chunk = self.ring.chunk(number);
+            pieces.extend(chunk.and_then(|chunk| piece(chunk, from, batch.end.at)));
         }
-        if from < end {
-            let start = in_chunk(from.get().checked_sub(self.filling.at.get())?);
-            let stop = in_chunk(end.get() - self.filling.at.get());
-            parts.push(Bytes::copy_from_slice(self.filling.bytes.get(start..stop)?));
-        }
-        Some(parts)
+        batch
     }
 
     /// Whether a mark can go where the log ends now.
     pub(crate) fn can_mark(&self) -> bool {
-        self.refusal.is_none() && !self.stuck && self.stretch_room() >= frame::HEADER_BYTES as u64
+        self.refusal.is_none() && !self.stuck && self.stretch_room() >= HEADER_BYTES as u64
     }
 
     /// Bytes that are not durable.
@@ -438,20 +413,30 @@ impl Tail {
     /// Lets go of chunks that lie wholly below `durable`; returns how many bytes are above it.
     pub(crate) fn set_durable(&mut self, durable: Location) -> u64 {
         self.durable = durable;
-        while self.full.front().is_some_and(|chunk| chunk.end() <= durable) {
-            let Some(mut chunk) = self.full.pop_front() else { break };
-            if self.pool.len() < self.pool_max
-                && let Some(bytes) = Arc::get_mut(&mut chunk.bytes)
-            {
-                bytes.clear();
-                self.pool.push(chunk.bytes);
+        while self.first < self.filling.chunk().number() {
+            let number = self.first;
+            if self.ring.chunk(number).is_some_and(|chunk| chunk.end() > durable) {
+                break;
+            }
+            self.first += 1;
+            if let Some(chunk) = self.ring.take(number) {
+                self.keep(chunk);
             }
         }
-        if self.full.is_empty() && durable == self.next.at {
-            self.filling.bytes.clear();
-            self.filling.at = durable;
+        while let Some(next) = self.oldest.next.get().filter(|next| next.base.at <= durable) {
+            self.oldest = Arc::clone(next);
         }
         self.unsynced_bytes()
+    }
+
+    /// Puts a chunk into the pool. In a full one it replaces a chunk that somebody still reads.
+    fn keep(&mut self, chunk: Arc<Chunk>) {
+        if self.pool.len() < self.pool_max {
+            self.pool.push(chunk);
+        } else if let Some(at) = self.pool.iter_mut().position(|held| Arc::get_mut(held).is_none())
+        {
+            self.pool[at] = chunk;
+        }
     }
 
     /// Gives the pool's memory back.
@@ -460,44 +445,22 @@ impl Tail {
     }
 }
 
-impl Filling {
-    fn take(pool: &mut Vec<Arc<Vec<u8>>>, at: Location) -> Self {
-        let mut shell = pool.pop().unwrap_or_else(|| Arc::new(Vec::with_capacity(CHUNK_BYTES)));
-        let bytes = Arc::get_mut(&mut shell).map(mem::take).unwrap_or_default();
-        Self { at, bytes, shell }
-    }
-
-    fn end(&self) -> Location {
-        self.at.plus(self.bytes.len() as u64)
-    }
-
-    fn into_shell(mut self) -> Arc<Vec<u8>> {
-        match Arc::get_mut(&mut self.shell) {
-            Some(home) => {
-                *home = self.bytes;
-                self.shell
-            }
-            None => Arc::new(self.bytes),
-        }
-    }
+/// Begins a chunk with memory from the pool that nobody reads any more, or with new memory.
+fn begin_chunk(pool: &mut Vec<Arc<Chunk>>, at: Location) -> Filling {
+    let free = pool.iter_mut().rposition(|chunk| Arc::get_mut(chunk).is_some());
+    let reused = free.and_then(|index| Filling::begin(pool.swap_remove(index), at));
+    reused.unwrap_or_else(|| {
+        Filling::begin(Chunk::allocate(), at).expect("nobody else knows of a new chunk")
+    })
 }
 
-/// A full chunk that a reader holds.
-#[derive(Debug)]
-struct Shared(Arc<Vec<u8>>);
-
-impl AsRef<[u8]> for Shared {
-    fn as_ref(&self) -> &[u8] {
-        &self.0
-    }
+/// What a chunk holds between two locations.
+fn piece(chunk: Arc<Chunk>, from: Location, to: Location) -> Option<Piece> {
+    let held = chunk.held();
+    let start = chunk.position(from).unwrap_or(0).max(held.start);
+    let end = chunk.position(to)?.min(held.end);
+    (start < end).then_some(Piece { chunk, range: start..end })
 }
 
-fn piece(chunk: &Full, from: Location) -> Piece {
-    let skip = in_chunk(from.get().saturating_sub(chunk.at.get()));
-    Piece { at: chunk.at.plus(skip as u64), bytes: Arc::clone(&chunk.bytes), skip }
-}
-
-/// A distance that is known to lie within one chunk, or beyond everything.
-fn in_chunk(bytes: u64) -> usize {
-    usize::try_from(bytes).unwrap_or(usize::MAX)
-}
+#[cfg(test)]
+mod tests;

@@ -29,14 +29,13 @@ pub(crate) struct Writer {
     written: Place,
     /// The next segment's file.
     spare: Option<Blank>,
-    // Kept for their memory.
+    // Kept for its memory.
     pieces: Vec<Piece>,
-    scratch: Vec<u8>,
 }
 
 impl Writer {
     pub(crate) fn new(stretch: Arc<Stretch>, written: Place) -> Self {
-        Self { stretch, written, spare: None, pieces: Vec::new(), scratch: Vec::new() }
+        Self { stretch, written, spare: None, pieces: Vec::new() }
     }
 
     /// Whether the next segment's file should be there and is not.
@@ -59,14 +58,10 @@ impl Writer {
         }
     }
 
-    /// Writes what was collected, in order.
-    fn put(&self, segment: &Segment, end: Place) -> io::Result<()> {
+    /// Writes what was collected, in order, straight from the chunks.
+    fn put(&self, segment: &Segment) -> io::Result<()> {
         for piece in &self.pieces {
-            segment.file.write_all_at(&piece.bytes[piece.skip..], segment.position(piece.at))?;
-        }
-        if !self.scratch.is_empty() {
-            let at = segment.position(end.at) - self.scratch.len() as u64;
-            segment.file.write_all_at(&self.scratch, at)?;
+            segment.file.write_all_at(piece.bytes(), segment.position(piece.at()))?;
         }
         Ok(())
     }
@@ -102,18 +97,15 @@ impl Core {
     fn write_stretches(&self, writer: &mut Writer) -> Result<(), WriteError> {
         loop {
             self.check_alive()?;
-            let batch = {
-                let tail = self.tail();
-                tail.collect(writer.written.at, &mut writer.pieces, &mut writer.scratch)
-            };
+            let batch = self.tail().collect(writer.written.at, &mut writer.pieces);
             if batch.stretch.number != writer.stretch.number {
                 self.roll_to(writer, &batch.stretch)?;
-                // A rescue on the way may have used the buffers: collect again.
+                // A rescue on the way may have used the pieces: collect again.
                 continue;
             }
             if batch.end.at > writer.written.at {
                 let active = self.active();
-                let put = writer.put(&active, batch.end);
+                let put = writer.put(&active);
                 // Chunks must not stay shared, or they cannot be used again.
                 writer.pieces.clear();
                 put.map_err(|error| self.write_failed(&active.path, "its frames", &error))?;
@@ -293,13 +285,13 @@ impl Core {
         old: &Segment,
         durable: Place,
     ) -> io::Result<(Arc<Segment>, Place)> {
-        let batch = self.tail().collect(durable.at, &mut writer.pieces, &mut writer.scratch);
+        let batch = self.tail().collect(durable.at, &mut writer.pieces);
         assert_eq!(
             batch.stretch.number, writer.stretch.number,
             "the tail holds all that is not durable"
         );
         let blank = self.take_blank(writer, &batch.stretch)?;
-        let mut fill = |segment: &Segment| writer.put(segment, batch.end);
+        let mut fill = |segment: &Segment| writer.put(segment);
         let header = self.header_after(old, &batch.stretch, durable, batch.newest_ms);
         let new = self.establish(blank, header, batch.stretch.file_bytes(), &mut fill);
         writer.pieces.clear();
