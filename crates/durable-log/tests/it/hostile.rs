@@ -1,0 +1,370 @@
+//! Logs out of bytes that wish us ill: what the fuzz targets (`fuzz/`) run, and the property tests
+//! of `mutated` on a stable compiler.
+//!
+//! The bytes are a small program. Its first byte picks a directory: one that a power cut left
+//! somewhere in a workload, or an empty one. Each further instruction changes a file: bits, bytes,
+//! length, name; and, because checksums would stop most of that at once, fields of headers whose
+//! checksums are made good again. Then the log is opened.
+//!
+//! This file uses nothing but the crate's surface and the simulated disk, so that the fuzz crate
+//! can include it.
+
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::OnceLock;
+
+use durable_log::{Log, Offset, OpenError, Options, ReadError};
+use host::sim::{Kept, Machine};
+use host::{Host, OpenMode};
+
+const DIR: &str = "/log";
+/// Header of a segment.
+const HEADER_BYTES: usize = 128;
+const INSTRUCTIONS_MAX: usize = 64;
+
+/// The files of a log.
+type Files = Vec<(String, Vec<u8>)>;
+/// What somebody appended.
+type Records = Vec<Vec<u8>>;
+
+/// Opens a directory that `program` made, and checks what can be said of any bytes: nothing panics; what is
+/// refused is left as it was; what opens can be read, goes on where it ended, and is the same when it is
+/// opened again.
+pub(crate) fn recovery(program: &[u8]) {
+    let mut program = Program(program);
+    let images = images();
+    let mut files = match usize::from(program.byte()) {
+        0 => Files::new(),
+        n => images[n % images.len()].clone(),
+    };
+    program.change(&mut files, "");
+    let machine = Machine::new(1);
+    let host = put(&machine, &files);
+    let before = seen(&machine);
+    let (log, report) = match Log::open(&host, Path::new(DIR), options()) {
+        Ok(opened) => opened,
+        Err(OpenError::Damaged { .. } | OpenError::UnknownVersion { .. }) => {
+            assert!(seen(&machine) == before, "a log that is refused is left as it was");
+            return;
+        }
+        // A name that should be a file is a directory, or the other way round.
+        Err(OpenError::Io { .. }) => return,
+        Err(error) => panic!("{error}"),
+    };
+    let start = log.positions().start;
+    let found = records(&log, start);
+    assert!(
+        found.is_ok() || report.clean,
+        "opening checked every frame, and one is bad: {found:?}"
+    );
+    let next = log.append(&[b"next"]).unwrap().first;
+    assert_eq!(next, log.positions().durable);
+    log.sync().unwrap();
+    drop(log);
+    machine.kill();
+    let Ok(mut found) = found else { return };
+    assert_eq!(next, start + found.len() as u64);
+    found.push(b"next".to_vec());
+    let (log, again) = Log::open(&machine.host(), Path::new(DIR), options()).unwrap();
+    assert!(again.torn.is_none(), "{again:?}");
+    assert_eq!(log.positions().start, start);
+    assert_eq!(records(&log, start).unwrap(), found);
+}
+
+/// Opens a whole log whose index files `program` changed: it must read as if they had not been.
+pub(crate) fn index(program: &[u8]) {
+    let mut program = Program(program);
+    let (files, expected) = indexed();
+    let mut files = files.clone();
+    program.change(&mut files, ".idx");
+    let machine = Machine::new(1);
+    let host = put(&machine, &files);
+    let (log, _) = Log::open(&host, Path::new(DIR), options_of_indexed()).unwrap();
+    for _ in 0..8 {
+        let from = usize::from(program.short()) % expected.len();
+        let found = first_from(&log, Offset::new(from as u64)).unwrap();
+        assert_eq!(found.as_ref(), expected.get(from), "offset {from}");
+    }
+    assert!(records(&log, Offset::ZERO).unwrap() == *expected);
+}
+
+fn options() -> Options {
+    Options { segment_bytes: 4096, append_bytes_max: 64 << 10, ..Options::default() }
+}
+
+fn options_of_indexed() -> Options {
+    Options { segment_bytes: 64 << 10, ..options() }
+}
+
+/// All records from an offset on.
+fn records(log: &Log, from: Offset) -> Result<Records, ReadError> {
+    let mut records = Vec::new();
+    log.scan(from, &mut |record| {
+        records.push(record.bytes.to_vec());
+        ControlFlow::Continue(())
+    })?;
+    Ok(records)
+}
+
+/// The record with this offset, if there is one.
+fn first_from(log: &Log, from: Offset) -> Result<Option<Vec<u8>>, ReadError> {
+    let mut first = None;
+    log.scan(from, &mut |record| {
+        first = Some(record.bytes.to_vec());
+        ControlFlow::Break(())
+    })?;
+    Ok(first)
+}
+
+/// Puts files on a new disk.
+fn put(machine: &Machine, files: &Files) -> Host {
+    let host = machine.host();
+    host.disk.create_dir_all(Path::new(DIR)).unwrap();
+    for (name, bytes) in files {
+        let file = host.disk.open(&Path::new(DIR).join(name), OpenMode::Create).unwrap();
+        file.set_size(0).unwrap();
+        file.write_all_at(bytes, 0).unwrap();
+    }
+    host
+}
+
+/// The files that are there now, but for the lock.
+fn seen(machine: &Machine) -> Files {
+    let listed = machine.host().disk.list(Path::new(DIR)).unwrap();
+    let names = listed.into_iter().filter(|entry| !entry.is_dir && entry.name != "lock");
+    names
+        .map(|entry| {
+            let bytes = machine.bytes(&Path::new(DIR).join(&entry.name)).unwrap();
+            (entry.name, bytes)
+        })
+        .collect()
+}
+
+/// Directories as a power cut leaves them, at each operation of a workload with several segments, claims, a
+/// close, a torn end and trims.
+fn images() -> &'static [Files] {
+    static IMAGES: OnceLock<Vec<Files>> = OnceLock::new();
+    IMAGES.get_or_init(|| {
+        let mut images: Vec<Files> = Vec::new();
+        for operation in 1.. {
+            let machine = Machine::new(1);
+            machine.crash_at(operation);
+            workload(&machine.host());
+            let over = !machine.is_off();
+            machine.crash(&mut Kept);
+            if machine.host().disk.list(Path::new(DIR)).is_ok() {
+                images.push(seen(&machine));
+                images.dedup();
+            }
+            if over {
+                return images;
+            }
+        }
+        unreachable!("every workload ends")
+    })
+}
+
+/// Ends early when the power goes.
+fn workload(host: &Host) -> Option<()> {
+    let (log, _) = Log::open(host, Path::new(DIR), options()).ok()?;
+    log.append(&[b"one"]).ok()?;
+    log.sync().ok()?;
+    log.append(&[b"two", b"three"]).ok()?;
+    log.write_out().ok()?;
+    log.close().ok()?;
+    let (log, _) = Log::open(host, Path::new(DIR), options()).ok()?;
+    for n in 0..10 {
+        log.append(&[&[n; 700], b""]).ok()?;
+        log.sync().ok()?;
+    }
+    log.trim(Offset::new(9)).ok()?;
+    log.roll().ok()?;
+    log.append(&[b"last"]).ok()?;
+    log.append(&[b"of", b"all"]).ok()?;
+    log.write_out().ok()?;
+    drop(log);
+    Some(())
+}
+
+/// A log that was closed in order, with many index entries, and its records.
+fn indexed() -> &'static (Files, Records) {
+    static INDEXED: OnceLock<(Files, Records)> = OnceLock::new();
+    INDEXED.get_or_init(|| {
+        let machine = Machine::new(1);
+        let (log, _) = Log::open(&machine.host(), Path::new(DIR), options_of_indexed()).unwrap();
+        let mut records = Vec::new();
+        for n in 0..600_usize {
+            let record = vec![n.to_le_bytes()[0]; n * 37 % 900];
+            log.append(&[&record]).unwrap();
+            records.push(record);
+        }
+        log.close().unwrap();
+        (seen(&machine), records)
+    })
+}
+
+/// Bytes that are read as instructions; zeros when there are no more.
+struct Program<'a>(&'a [u8]);
+
+impl Program<'_> {
+    fn byte(&mut self) -> u8 {
+        let Some((first, rest)) = self.0.split_first() else { return 0 };
+        self.0 = rest;
+        *first
+    }
+
+    fn short(&mut self) -> u16 {
+        u16::from_le_bytes([self.byte(), self.byte()])
+    }
+
+    /// A number that a careless reader would stumble over, or any.
+    fn number(&mut self) -> u64 {
+        match self.byte() {
+            0 => 0,
+            1 => u64::MAX,
+            // One more than any number may be; the most that one may be ends a log for good.
+            2 => u64::MAX / 4 + 1,
+            3 => u64::from(u32::MAX),
+            4 => 1 << 40,
+            5 => 1 << 30,
+            6..64 => u64::from(self.short()),
+            64..128 => u64::from(self.byte()),
+            _ => u64::from_le_bytes([(); 8].map(|()| self.byte())),
+        }
+    }
+
+    fn bytes(&mut self, count: usize) -> Vec<u8> {
+        let (bytes, rest) = self.0.split_at(count.min(self.0.len()));
+        self.0 = rest;
+        bytes.to_vec()
+    }
+
+    /// Follows the instructions. Only files whose names end with `suffix` are changed.
+    fn change(&mut self, files: &mut Files, suffix: &str) {
+        for _ in 0..INSTRUCTIONS_MAX {
+            if self.0.is_empty() {
+                return;
+            }
+            let instruction = self.byte() % 12;
+            if instruction == 0 {
+                self.create(files, suffix);
+                continue;
+            }
+            let which: Vec<usize> =
+                (0..files.len()).filter(|n| files[*n].0.ends_with(suffix)).collect();
+            let picked = usize::from(self.byte());
+            let Some(which) = which.get(picked % which.len().max(1)).copied() else { continue };
+            match instruction {
+                1 => drop(files.remove(which)),
+                2 => files[which].0 = self.name(suffix),
+                3 => {
+                    let other = usize::from(self.byte()) % files.len();
+                    files[which].1 = files[other].1.clone();
+                }
+                _ => self.change_bytes(instruction, &mut files[which].1),
+            }
+        }
+    }
+
+    fn create(&mut self, files: &mut Files, suffix: &str) {
+        let name = self.name(suffix);
+        let count = usize::from(self.short());
+        let bytes = self.bytes(count);
+        files.retain(|(other, _)| *other != name);
+        files.push((name, bytes));
+    }
+
+    fn name(&mut self, suffix: &str) -> String {
+        let number = self.number();
+        match self.byte() % 10 {
+            _ if !suffix.is_empty() => format!("{number:020}{suffix}"),
+            0 => "clean".to_owned(),
+            1 => "start".to_owned(),
+            2 => "next.new".to_owned(),
+            3 => "torn".to_owned(),
+            4 => format!("{number:020}.cut"),
+            5 => format!("{number:020}.idx"),
+            6 => format!("{number:020}.new"),
+            _ => format!("{number:020}.seg"),
+        }
+    }
+
+    fn change_bytes(&mut self, instruction: u8, bytes: &mut Vec<u8>) {
+        let at = usize::from(self.short()) % (bytes.len() + 1);
+        match instruction {
+            4 => bytes.truncate(at),
+            5 => {
+                let count = usize::from(self.short());
+                bytes.resize(bytes.len() + count, 0);
+            }
+            6 => {
+                let count = usize::from(self.byte());
+                for (to, from) in bytes[at..].iter_mut().zip(self.bytes(count)) {
+                    *to = from;
+                }
+            }
+            7 => set(bytes, at % HEADER_BYTES, &self.number().to_le_bytes()),
+            8 => {
+                set(bytes, at % HEADER_BYTES / 8 * 8, &self.number().to_le_bytes());
+                seal(bytes);
+            }
+            9 | 10 => self.change_frame(bytes, at, instruction == 10),
+            _ => {
+                let bit = self.byte() % 8;
+                if let Some(byte) = bytes.get_mut(at) {
+                    *byte ^= 1 << bit;
+                }
+            }
+        }
+    }
+
+    /// Changes a field of the first frame's header at or after `at`, and makes its checksum good.
+    fn change_frame(&mut self, bytes: &mut [u8], at: usize, payload: bool) {
+        let is_frame = |at: &usize| bytes[*at..].starts_with(b"frm1") && bytes.len() >= *at + 40;
+        let from = at.max(HEADER_BYTES).next_multiple_of(8);
+        let Some(at) = (from..bytes.len()).step_by(8).find(is_frame) else { return };
+        if payload {
+            set(bytes, at + 40, &self.number().to_le_bytes());
+        } else {
+            let field = 8 + usize::from(self.byte()) % 8 * 4;
+            set(&mut bytes[..at + 40], at + field, &self.number().to_le_bytes());
+        }
+        seal_frame(bytes, at);
+    }
+}
+
+/// Writes what fits.
+fn set(bytes: &mut [u8], at: usize, value: &[u8]) {
+    let end = bytes.len().min(at + value.len());
+    if let Some(place) = bytes.get_mut(at..end) {
+        place.copy_from_slice(&value[..place.len()]);
+    }
+}
+
+/// Makes the checksum at byte 12 good, as segments, marks and indexes have it.
+fn seal(bytes: &mut [u8]) {
+    let end = if bytes.starts_with(b"strndlog") { HEADER_BYTES } else { bytes.len() };
+    if let Some(covered) = bytes.get(16..end) {
+        let crc = crc32c::crc32c_append(crc32c::crc32c(&bytes[..12]), covered);
+        set(bytes, 12, &crc.to_le_bytes());
+    }
+}
+
+/// Makes the checksums of the frame at `at` good: of its payload, if that is there, and of its header.
+fn seal_frame(bytes: &mut [u8], at: usize) {
+    let word = |bytes: &[u8], at: usize| {
+        let mut word = [0; 8];
+        word.copy_from_slice(&bytes[at..at + 8]);
+        u64::from_le_bytes(word)
+    };
+    let length = usize::try_from(word(bytes, at + 8) & u64::from(u32::MAX)).unwrap();
+    if let Some(payload) = bytes.get(at + 40..).and_then(|rest| rest.get(..length)) {
+        let crc = crc32c::crc32c(payload);
+        set(bytes, at + 12, &crc.to_le_bytes());
+    }
+    let location = word(bytes, 32).wrapping_add((at - HEADER_BYTES) as u64);
+    let crc = crc32c::crc32c(&bytes[40..48]);
+    let crc = crc32c::crc32c_append(crc, &location.to_le_bytes());
+    let crc = crc32c::crc32c_append(crc, &bytes[at + 8..at + 40]);
+    set(bytes, at + 4, &crc.to_le_bytes());
+}
