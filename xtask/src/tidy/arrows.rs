@@ -87,8 +87,8 @@ fn dependencies(table: &toml::Table) -> Vec<String> {
 
 fn manifests() -> Vec<Page> {
     let mut manifests = pages("Cargo.toml");
-    // What measures the product may use all of it.
-    manifests.retain(|page| !page.path.starts_with("bench/"));
+    // What measures or fuzzes the product may use all of it.
+    manifests.retain(|page| !page.path.starts_with("bench/") && !page.path.contains("/fuzz/"));
     manifests
 }
 
