@@ -2,4 +2,5 @@
 
 pub(crate) mod disk;
 pub(crate) mod memory;
+pub(crate) mod raw_log;
 pub(crate) mod tcp;

@@ -2,18 +2,22 @@
 //!
 //! - `rows.rs` lists what can be measured; each row stands in a file of `rows/` that says what it means.
 //! - `limits/` holds what rows are compared with.
-//! - `measure.rs` takes subject and limit in turn; `report.rs` prints, writes and compares results.
+//! - `measure.rs` takes subject and limit in turn; `report.rs` prints, writes and compares results, and
+//!   `page.rs` renews the tables of a page.
 //!
 //! Figures of two machines, or of two days, say little; the ratio to a limit that was measured in the same
 //! minute says more.
 
 mod client;
 mod limits;
+mod logs;
 mod machine;
 mod measure;
 mod null_fuse;
 mod options;
+mod page;
 mod product;
+mod random;
 mod report;
 mod rows;
 
@@ -23,6 +27,7 @@ use std::process::ExitCode;
 
 use crate::measure::Context;
 use crate::options::Options;
+use crate::page::Page;
 use crate::report::{Measured, Report};
 use crate::rows::Row;
 
@@ -48,12 +53,13 @@ fn run(arguments: &[String]) -> anyhow::Result<ExitCode> {
     let chosen = options.choose()?;
     if options.list {
         for row in &chosen {
-            println!("{} {}: {} ({})", row.id, row.variant.name(), row.what, row.unit.name);
+            println!("{row}");
         }
         return Ok(ExitCode::SUCCESS);
     }
     // Read before anything is measured: a wrong file name should not cost an hour.
     let baseline = options.against.as_deref().map(Report::load).transpose()?;
+    let page = options.page()?.map(Page::load).transpose()?;
     let context = Context::new(&options)?;
     let report = Report {
         machine: machine::describe(&context.dir)?,
@@ -63,6 +69,9 @@ fn run(arguments: &[String]) -> anyhow::Result<ExitCode> {
     let (report, failed) = measure_all(&chosen, &context, report);
     for path in [&options.json, &options.save].into_iter().flatten() {
         report.write(path)?;
+    }
+    if let Some(page) = page {
+        page.renew(&report)?;
     }
     if let Some(baseline) = baseline {
         print!("{}", report.changes(&baseline));
@@ -75,8 +84,8 @@ fn measure_all(rows: &[&Row], context: &Context, mut report: Report) -> (Report,
     let mut failed = false;
     for row in rows {
         match row.measure(context) {
-            Ok((value, limit)) => {
-                let result = Measured::new(row, value, limit);
+            Ok(outcome) => {
+                let result = Measured::new(row, &outcome);
                 if context.quiet {
                     eprintln!("{result}");
                 } else {

@@ -3,6 +3,9 @@
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::RecvTimeoutError;
+use std::sync::{Barrier, mpsc};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -20,7 +23,8 @@ pub(crate) struct Context {
     pub(crate) quiet: bool,
     /// The product, built for release.
     binary: Option<PathBuf>,
-    smoke: bool,
+    /// Every amount of work is divided by this.
+    share: usize,
     pairs: Option<usize>,
 }
 
@@ -36,17 +40,22 @@ impl Context {
         }
         let binary = env::var_os("STRANDLINE_BIN").map(PathBuf::from);
         let quiet = options.json.as_deref() == Some(Path::new("-"));
-        Ok(Self { dir, quiet, binary, smoke: options.smoke, pairs: options.pairs })
+        let (share, pairs) = match (options.smoke, options.quick) {
+            (true, _) => (100, Some(1)),
+            (false, true) => (4, Some(3)),
+            (false, false) => (1, None),
+        };
+        Ok(Self { dir, quiet, binary, share, pairs: options.pairs.or(pairs) })
     }
 
-    /// How much work a measurement does: `full`, or a hundredth of it where only a sign of life is wanted.
+    /// How much work a measurement does: `full`, or a part of it where less is wanted than a good figure.
     pub(crate) fn amount(&self, full: usize) -> usize {
-        if self.smoke { (full / 100).max(1) } else { full }
+        (full / self.share).max(1)
     }
 
     /// How many pairs to take for a row that asks for `usual`.
     pub(crate) fn pairs(&self, usual: usize) -> usize {
-        self.pairs.unwrap_or(if self.smoke { 1 } else { usual })
+        self.pairs.unwrap_or(usual)
     }
 
     /// A new folder on the measured disk, gone when dropped.
@@ -69,21 +78,65 @@ pub(crate) trait Pair {
     fn subject(&mut self) -> anyhow::Result<f64>;
     /// Measures what the machine could do at best once.
     fn limit(&mut self) -> anyhow::Result<f64>;
+    /// What else the last call of [`Pair::subject`] saw, each figure under its name and unit.
+    fn also(&mut self) -> Vec<(&'static str, f64)> {
+        Vec::new()
+    }
 }
 
-/// One pair to warm up, then `pairs` that count, the first of each pair by turns; gives both medians.
-pub(crate) fn medians(pair: &mut dyn Pair, pairs: usize) -> anyhow::Result<(f64, f64)> {
-    let (mut subjects, mut limits) = (Vec::new(), Vec::new());
+/// What the turns of one pair gave.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Outcome {
+    /// Of the subject.
+    pub(crate) value: Spread,
+    /// Of the limit.
+    pub(crate) limit: Spread,
+    /// The median of each figure that came beside the value.
+    pub(crate) also: Vec<(&'static str, f64)>,
+}
+
+/// The middle of several values, and the outermost.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Spread {
+    pub(crate) median: f64,
+    pub(crate) low: f64,
+    pub(crate) high: f64,
+}
+
+impl Spread {
+    fn of(values: Vec<f64>) -> Self {
+        let low = values.iter().copied().fold(f64::INFINITY, f64::min);
+        let high = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        Self { median: median(values), low, high }
+    }
+}
+
+/// One pair to warm up, then `pairs` that count, the first of each pair by turns.
+pub(crate) fn take_turns(pair: &mut dyn Pair, pairs: usize) -> anyhow::Result<Outcome> {
+    let (mut values, mut limits) = (Vec::new(), Vec::new());
+    let mut also: Vec<(&'static str, Vec<f64>)> = Vec::new();
     for turn in 0..=pairs {
-        if turn % 2 == 0 {
-            subjects.push(settled(|| pair.subject())?);
+        let limit_first = turn % 2 == 1;
+        if limit_first {
             limits.push(settled(|| pair.limit())?);
-        } else {
+        }
+        values.push(settled(|| pair.subject())?);
+        for (place, (name, figure)) in pair.also().into_iter().enumerate() {
+            if turn == 0 {
+                also.push((name, Vec::new()));
+            } else {
+                also[place].1.push(figure);
+            }
+        }
+        if !limit_first {
             limits.push(settled(|| pair.limit())?);
-            subjects.push(settled(|| pair.subject())?);
         }
     }
-    Ok((median(subjects.split_off(1)), median(limits.split_off(1))))
+    Ok(Outcome {
+        value: Spread::of(values.split_off(1)),
+        limit: Spread::of(limits.split_off(1)),
+        also: also.into_iter().map(|(name, figures)| (name, median(figures))).collect(),
+    })
 }
 
 /// Measures with nothing left to write back from what came before.
@@ -110,10 +163,84 @@ pub(crate) fn timed(work: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result
     Ok(start.elapsed())
 }
 
+/// Runs `work` on so many threads at once, each with its number, and gives the time from the first one's
+/// start to the last one's end.
+pub(crate) fn timed_threads(
+    threads: usize,
+    work: impl Fn(usize) -> anyhow::Result<()> + Sync,
+) -> anyhow::Result<Duration> {
+    let (begin, work) = (Barrier::new(threads), &work);
+    let run = |number| {
+        begin.wait();
+        let start = Instant::now();
+        work(number)?;
+        anyhow::Ok((start, Instant::now()))
+    };
+    let spans: anyhow::Result<Vec<_>> = thread::scope(|scope| {
+        let run = &run;
+        let running: Vec<_> = (0..threads).map(|number| scope.spawn(move || run(number))).collect();
+        running
+            .into_iter()
+            .map(|thread| {
+                thread.join().map_err(|_| anyhow::anyhow!("a measuring thread panicked"))?
+            })
+            .collect()
+    });
+    let spans = spans?;
+    let start = spans.iter().map(|(start, _)| *start).min().context("no thread ran")?;
+    let end = spans.iter().map(|(_, end)| *end).max().context("no thread ran")?;
+    Ok(end - start)
+}
+
+/// Does `work` while another thread calls `tick` at each interval.
+pub(crate) fn with_ticks<T>(
+    interval: Duration,
+    tick: impl Fn() -> anyhow::Result<()> + Send,
+    work: impl FnOnce() -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
+    let (stop, stopped) = mpsc::channel::<()>();
+    thread::scope(|scope| {
+        let ticker = scope.spawn(move || {
+            while stopped.recv_timeout(interval) == Err(RecvTimeoutError::Timeout) {
+                tick()?;
+            }
+            anyhow::Ok(())
+        });
+        let done = work();
+        drop(stop);
+        ticker.join().map_err(|_| anyhow::anyhow!("a ticking thread panicked"))??;
+        done
+    })
+}
+
+/// How many threads run at once on this machine.
+pub(crate) fn cores() -> usize {
+    thread::available_parallelism().map_or(1, usize::from)
+}
+
 /// Nanoseconds per operation.
 #[expect(clippy::cast_precision_loss, reason = "counts of operations are far below 2^52")]
 pub(crate) fn nanos_each(time: Duration, operations: usize) -> f64 {
     time.as_secs_f64() * 1e9 / operations as f64
+}
+
+/// Microseconds.
+#[expect(clippy::cast_precision_loss, reason = "times measured are far below 2^52 ns")]
+pub(crate) fn micros(time: Duration) -> f64 {
+    time.as_nanos() as f64 / 1e3
+}
+
+/// Operations per second.
+#[expect(clippy::cast_precision_loss, reason = "counts of operations are far below 2^52")]
+pub(crate) fn per_second(time: Duration, operations: usize) -> f64 {
+    operations as f64 / time.as_secs_f64()
+}
+
+/// The time below which so many per mille of `times` lie, in microseconds.
+pub(crate) fn percentile(times: &mut [Duration], per_mille: usize) -> f64 {
+    times.sort_unstable();
+    let place = (times.len() * per_mille / 1000).min(times.len().saturating_sub(1));
+    times.get(place).copied().map_or(f64::NAN, micros)
 }
 
 /// Millions of bytes per second.
@@ -145,12 +272,50 @@ mod tests {
             self.limits += 10.0;
             Ok(self.limits)
         }
+
+        fn also(&mut self) -> Vec<(&'static str, f64)> {
+            vec![("twice", 2.0 * self.subjects)]
+        }
+    }
+
+    #[track_caller]
+    fn check(pairs: usize, value: [f64; 3], limit: [f64; 3], also: f64) {
+        let outcome = take_turns(&mut Counting::default(), pairs).unwrap();
+        let spread = |[low, median, high]: [f64; 3]| Spread { median, low, high };
+        let want =
+            Outcome { value: spread(value), limit: spread(limit), also: vec![("twice", also)] };
+        assert_eq!(outcome, want);
     }
 
     #[test]
     fn the_warm_up_does_not_count() {
-        assert_eq!(medians(&mut Counting::default(), 3).unwrap(), (3.0, 30.0));
-        assert_eq!(medians(&mut Counting::default(), 2).unwrap(), (2.5, 25.0));
+        check(3, [2.0, 3.0, 4.0], [20.0, 30.0, 40.0], 6.0);
+        check(2, [2.0, 2.5, 3.0], [20.0, 25.0, 30.0], 5.0);
+    }
+
+    #[test]
+    fn threads_are_timed_from_the_first_start_to_the_last_end() {
+        let ran = std::sync::Mutex::new(Vec::new());
+        let time = timed_threads(3, |number| {
+            let start = Instant::now();
+            ran.lock().unwrap().push((number, start));
+            Ok(())
+        });
+        let mut ran = ran.into_inner().unwrap();
+        ran.sort_unstable();
+        assert_eq!(ran.iter().map(|(number, _)| *number).collect::<Vec<_>>(), [0, 1, 2]);
+        let starts = || ran.iter().map(|(_, start)| *start);
+        assert!(time.unwrap() >= starts().max().unwrap() - starts().min().unwrap());
+        assert!(timed_threads(2, |_| anyhow::bail!("no")).is_err());
+    }
+
+    #[test]
+    fn a_percentile_is_one_of_the_times() {
+        let mut times: Vec<_> = (1..=1000).rev().map(Duration::from_micros).collect();
+        assert_eq!(percentile(&mut times, 500), 501.0);
+        assert_eq!(percentile(&mut times, 999), 1000.0);
+        assert_eq!(percentile(&mut times[..1], 990), 1.0);
+        assert!(percentile(&mut [], 500).is_nan());
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The command line.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 
@@ -15,6 +15,8 @@ pub(crate) struct Options {
     pub(crate) list: bool,
     /// A hundredth of the work, one pair: shows that the rows run, not how fast anything is.
     pub(crate) smoke: bool,
+    /// A quarter of the work, three pairs: rough figures in a fraction of the time.
+    pub(crate) quick: bool,
     /// How often subject and limit are measured, instead of what the row says.
     pub(crate) pairs: Option<usize>,
     /// Where to write the results; `-` is standard output.
@@ -23,6 +25,8 @@ pub(crate) struct Options {
     pub(crate) save: Option<PathBuf>,
     /// A baseline to compare with.
     pub(crate) against: Option<PathBuf>,
+    /// A page with tables to renew.
+    pub(crate) update: Option<PathBuf>,
     /// Where the measured files lie.
     pub(crate) dir: Option<PathBuf>,
 }
@@ -48,6 +52,7 @@ impl Options {
                 "--json" => options.json = Some(value()?.into()),
                 "--save" => options.save = Some(value()?.into()),
                 "--against" => options.against = Some(value()?.into()),
+                "--write" => options.update = Some(value()?.into()),
                 "--dir" => options.dir = Some(value()?.into()),
                 "--pairs" => {
                     let pairs = value()?.parse().ok().filter(|pairs| *pairs > 0);
@@ -55,10 +60,18 @@ impl Options {
                 }
                 "--list" => options.list = true,
                 "--smoke" => options.smoke = true,
+                "--quick" => options.quick = true,
                 _ => anyhow::bail!("unknown option {argument}; `cargo xtask --help` lists them"),
             }
         }
         Ok(options)
+    }
+
+    /// The page whose tables are to be renewed.
+    pub(crate) fn page(&self) -> anyhow::Result<Option<&Path>> {
+        let rough = self.smoke || self.quick;
+        anyhow::ensure!(!rough || self.update.is_none(), "--write needs the whole work");
+        Ok(self.update.as_deref())
     }
 
     /// The rows that were asked for, in the order in which they are measured.
@@ -75,7 +88,7 @@ impl Options {
 }
 
 /// Whether `id` is `pattern`, or begins with what stands before a trailing `*`.
-fn matches(pattern: &str, id: &str) -> bool {
+pub(crate) fn matches(pattern: &str, id: &str) -> bool {
     match pattern.strip_suffix('*') {
         Some(start) => id.starts_with(start),
         None => id == pattern,
@@ -125,6 +138,7 @@ mod tests {
             assert!(parse(arguments).is_err(), "{arguments:?}");
         }
         assert!(parse(&["--row", "M999"]).unwrap().choose().is_err());
+        assert!(parse(&["--smoke", "--write", "x"]).unwrap().page().is_err());
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::path::Path;
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
 
+use crate::measure::Outcome;
 use crate::rows::{Better, Row, Variant};
 
 /// All results of a run.
@@ -24,20 +25,39 @@ pub(crate) struct Report {
 /// What a row gave.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub(crate) struct Measured {
-    id: String,
-    variant: Variant,
-    value: f64,
-    unit: String,
-    limit: f64,
+    pub(crate) id: String,
+    pub(crate) variant: Variant,
+    pub(crate) value: f64,
+    pub(crate) unit: String,
+    pub(crate) limit: f64,
     /// `value / limit`.
-    ratio: f64,
+    pub(crate) ratio: f64,
+    /// Lowest and highest value.
+    #[serde(default)]
+    pub(crate) values: [f64; 2],
+    /// Lowest and highest limit.
+    #[serde(default)]
+    pub(crate) limits: [f64; 2],
+    /// Figures beside the value, by name.
+    #[serde(default)]
+    pub(crate) also: Vec<(String, f64)>,
 }
 
 impl Measured {
-    /// The medians of a row's values and limits.
-    pub(crate) fn new(row: &Row, value: f64, limit: f64) -> Self {
-        let (id, unit) = (row.id.to_owned(), row.unit.name.to_owned());
-        Self { id, variant: row.variant, value, unit, limit, ratio: value / limit }
+    /// What a row gave.
+    pub(crate) fn new(row: &Row, outcome: &Outcome) -> Self {
+        let (value, limit) = (outcome.value, outcome.limit);
+        Self {
+            id: row.id.to_owned(),
+            variant: row.variant,
+            value: value.median,
+            unit: row.unit.name.to_owned(),
+            limit: limit.median,
+            ratio: value.median / limit.median,
+            values: [value.low, value.high],
+            limits: [limit.low, limit.high],
+            also: outcome.also.iter().map(|(name, figure)| ((*name).to_owned(), *figure)).collect(),
+        }
     }
 
     /// Whether more is better.
@@ -50,7 +70,11 @@ impl fmt::Display for Measured {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { id, unit, .. } = self;
         let (value, limit) = (Figure(self.value), Figure(self.limit));
-        write!(f, "{id} {} {value} {unit} {limit} {:.3}", self.variant.name(), self.ratio)
+        write!(f, "{id} {} {value} {unit} {limit} {:.3}", self.variant.name(), self.ratio)?;
+        let [low, high] = self.values.map(Figure);
+        let [limit_low, limit_high] = self.limits.map(Figure);
+        write!(f, " # {low} to {high}, limit {limit_low} to {limit_high}")?;
+        self.also.iter().try_for_each(|(name, figure)| write!(f, ", {name} {}", Figure(*figure)))
     }
 }
 
@@ -103,7 +127,7 @@ impl Report {
 }
 
 /// A number with as many digits as mean something.
-struct Figure(f64);
+pub(crate) struct Figure(pub(crate) f64);
 
 impl fmt::Display for Figure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -133,6 +157,9 @@ mod tests {
             unit: unit.to_owned(),
             limit,
             ratio: value / limit,
+            values: [value, value],
+            limits: [limit, limit],
+            also: vec![("p99/us".to_owned(), 5.0)],
         }
     }
 
@@ -141,12 +168,13 @@ mod tests {
     }
 
     #[test]
-    fn a_line_has_six_fields() {
+    fn a_line_has_six_fields_and_a_remark() {
         assert_eq!(
             row("M2", 61.25, "ns/append", 24.5).to_string(),
-            "M2 honest 61.25 ns/append 24.50 2.500"
+            "M2 honest 61.25 ns/append 24.50 2.500 # 61.25 to 61.25, limit 24.50 to 24.50, p99/us 5.000"
         );
-        assert_eq!(row("K1", 1012.4, "MB/s", 2.0).to_string(), "K1 honest 1012 MB/s 2.000 506.200");
+        let line = row("K1", 1012.4, "MB/s", 2.0).to_string();
+        assert!(line.starts_with("K1 honest 1012 MB/s 2.000 506.200 # "));
     }
 
     #[test]
@@ -156,7 +184,10 @@ mod tests {
             "machine": "m",
             "date": "2025-11-21T22:43:05Z",
             "rows": [
-                {"id": "M2", "variant": "honest", "value": 3.0, "unit": "ns/append", "limit": 2.0, "ratio": 1.5}
+                {
+                    "id": "M2", "variant": "honest", "value": 3.0, "unit": "ns/append", "limit": 2.0, "ratio": 1.5,
+                    "values": [3.0, 3.0], "limits": [2.0, 2.0], "also": [["p99/us", 5.0]]
+                }
             ]
         });
         assert_eq!(json, want);

@@ -5,21 +5,38 @@
 //! [`Pair`] in a file of `rows/`, whose header says what it stands for, and list it in [`all`].
 
 mod append;
+mod durable;
 mod fetch;
 mod files;
+mod interval;
 mod produce;
+mod raw;
+mod recovery;
+mod retention;
 mod sync;
+mod writers;
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::measure::{Context, Pair, medians};
+use crate::measure::{Context, Outcome, Pair, take_turns};
 
 /// All rows, in the order in which they are measured.
 pub(crate) fn all() -> impl Iterator<Item = &'static Row> {
-    let files: [&[Row]; _] =
-        [&append::ROWS, &sync::ROWS, &produce::ROWS, &fetch::ROWS, &files::ROWS];
+    let files: [&[Row]; _] = [
+        &append::ROWS,
+        &sync::ROWS,
+        &interval::ROWS,
+        &writers::ROWS,
+        &recovery::ROWS,
+        &retention::ROWS,
+        &durable::ROWS,
+        &raw::ROWS,
+        &produce::ROWS,
+        &fetch::ROWS,
+        &files::ROWS,
+    ];
     files.into_iter().flatten()
 }
 
@@ -29,19 +46,67 @@ pub(crate) struct Row {
     pub(crate) id: &'static str,
     pub(crate) variant: Variant,
     pub(crate) unit: Unit,
-    /// What is measured, in one line.
+    /// What is timed, in one line.
     pub(crate) what: &'static str,
+    /// What it is compared with, in one line.
+    pub(crate) limit: &'static str,
+    /// What the benchmark that the row is named after gave on its author's machine; empty if there is none.
+    pub(crate) original: &'static str,
     /// How many pairs make a good median.
     pub(crate) pairs: usize,
     /// Prepares what is outside the measurement.
     pub(crate) prepare: fn(&Context) -> anyhow::Result<Box<dyn Pair>>,
 }
 
+/// Prepares a row.
+type Prepare = fn(&Context) -> anyhow::Result<Box<dyn Pair>>;
+
 impl Row {
-    /// The medians of value and limit.
-    pub(crate) fn measure(&self, context: &Context) -> anyhow::Result<(f64, f64)> {
+    /// A row that does what its name promises; five pairs.
+    pub(crate) const fn honest(
+        id: &'static str,
+        unit: Unit,
+        what: &'static str,
+        limit: &'static str,
+        prepare: Prepare,
+    ) -> Self {
+        let (variant, original) = (Variant::Honest, "");
+        Self { id, variant, unit, what, limit, original, pairs: 5, prepare }
+    }
+
+    /// A row that does what an original did; five pairs.
+    pub(crate) const fn parity(
+        id: &'static str,
+        unit: Unit,
+        what: &'static str,
+        limit: &'static str,
+        prepare: Prepare,
+    ) -> Self {
+        Self { variant: Variant::Parity, ..Self::honest(id, unit, what, limit, prepare) }
+    }
+
+    /// The same with the original's figure.
+    pub(crate) const fn original(self, original: &'static str) -> Self {
+        Self { original, ..self }
+    }
+
+    /// The same with another number of pairs.
+    pub(crate) const fn pairs(self, pairs: usize) -> Self {
+        Self { pairs, ..self }
+    }
+
+    /// Medians and spread of value and limit.
+    pub(crate) fn measure(&self, context: &Context) -> anyhow::Result<Outcome> {
         let mut pair = (self.prepare)(context)?;
-        medians(&mut *pair, context.pairs(self.pairs))
+        take_turns(&mut *pair, context.pairs(self.pairs))
+    }
+}
+
+impl fmt::Display for Row {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { id, what, limit, original, .. } = self;
+        write!(f, "{id} {}: {what} ({}); limit: {limit}", self.variant.name(), self.unit.name)?;
+        if original.is_empty() { Ok(()) } else { write!(f, "; the original: {original}") }
     }
 }
 
@@ -80,7 +145,11 @@ pub(crate) struct Unit {
 
 /// Nanoseconds per append.
 pub(crate) const NANOS_PER_APPEND: Unit = Unit { name: "ns/append" };
-/// 10^6 bytes of payload per second.
+/// Nanoseconds per record that is read.
+pub(crate) const NANOS_PER_READ: Unit = Unit { name: "ns/read" };
+/// Records appended per second.
+pub(crate) const APPENDS_PER_SECOND: Unit = Unit { name: "appends/s" };
+/// 10^6 bytes per second: of payload, unless the row says otherwise.
 pub(crate) const MEGABYTES_PER_SECOND: Unit = Unit { name: "MB/s" };
 /// Microseconds.
 pub(crate) const MICROS: Unit = Unit { name: "us" };

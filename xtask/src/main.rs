@@ -33,8 +33,10 @@ Commands:
       --json FILE       Write the results as one JSON object (-: to standard output, the lines to the other)
       --save FILE       Write the results as a baseline
       --against FILE    Print the change of each row against a baseline
+      --write FILE      Renew the tables of a page (docs/benchmarks.md) whose rows were all measured
       --pairs N         Subject and limit are measured N times in turn (default: as each row says)
       --dir DIR         Where the measured files lie (default: bench-data in the target directory)
+      --quick           A quarter of the work, three times: rough figures
       --smoke           A hundredth of the work, once: shows that rows run, not how fast anything is
   help                Print this text
 ";

@@ -10,8 +10,17 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context;
+use rustix::fs::{Advice, fadvise};
 
-use crate::measure::timed;
+use crate::logs::{SEGMENT_BYTES, WRITE_BYTES};
+use crate::measure::{timed, with_ticks};
+
+/// Removes what the page cache holds of a file (`posix_fadvise`); only of what is synced and mapped by nobody.
+pub(crate) fn drop_cached(path: &Path) -> anyhow::Result<()> {
+    let file = File::open(path).with_context(|| format!("open {}", path.display()))?;
+    file.sync_all()?;
+    Ok(fadvise(&file, 0, None, Advice::DontNeed)?)
+}
 
 /// Written and synced in pieces of this size when the file is made.
 const FILL_BYTES: usize = 1 << 20;
@@ -54,6 +63,45 @@ impl RecycledFile {
             }
             Ok(())
         })
+    }
+
+    /// How long it takes to hand `piece` to the system `count` times.
+    pub(crate) fn write_unsynced(
+        &mut self,
+        piece: &[u8],
+        count: usize,
+    ) -> anyhow::Result<Duration> {
+        timed(|| (0..count).try_for_each(|_| self.write_one(piece)))
+    }
+
+    /// How long it takes to write so many bytes in the original's pieces, with an `fdatasync` for each of its
+    /// segments and at the end.
+    pub(crate) fn write_as_original(&mut self, bytes: usize) -> anyhow::Result<Duration> {
+        let sync_every = usize::try_from(SEGMENT_BYTES)? / WRITE_BYTES;
+        self.write(&vec![0xC3; WRITE_BYTES], bytes.div_ceil(WRITE_BYTES), sync_every)
+    }
+
+    /// How long it takes to write so many bytes in the original's pieces while another thread calls `fdatasync`
+    /// at each interval. With `to_the_end`, the last byte is synced too.
+    pub(crate) fn write_ticking(
+        &mut self,
+        bytes: usize,
+        interval: Duration,
+        to_the_end: bool,
+    ) -> anyhow::Result<Duration> {
+        let (file, piece) = (self.file.try_clone()?, vec![0xC3; WRITE_BYTES]);
+        let write = || {
+            timed(|| {
+                for _ in 0..bytes.div_ceil(WRITE_BYTES) {
+                    self.write_one(&piece)?;
+                }
+                if to_the_end {
+                    self.file.sync_data()?;
+                }
+                Ok(())
+            })
+        };
+        with_ticks(interval, || Ok(file.sync_data()?), write)
     }
 
     /// Writes one piece and waits until the disk has it.

@@ -18,7 +18,9 @@ pub(crate) const ROWS: [Row; 1] = [Row {
     id: "K2",
     variant: Variant::Honest,
     unit: MEGABYTES_PER_SECOND,
-    what: "fetch 1 KiB records that are hot, 1 MiB per request; limit: loopback TCP",
+    what: "fetch 1 KiB records that are hot, 1 MiB per request",
+    limit: "loopback TCP",
+    original: "",
     pairs: 5,
     prepare: |context| Ok(Box::new(Hot::prepare(context)?)),
 }];
