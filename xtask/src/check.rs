@@ -69,6 +69,9 @@ fn checks(root: &Path) -> Vec<Check> {
     let bench = root.join("bench/Cargo.toml");
     let mut docs = cargo(root, &["doc", "--workspace", "--no-deps", "--quiet"]);
     docs.env("RUSTDOCFLAGS", "-D warnings");
+    let mut lint_schedules =
+        cargo(root, &["clippy", "--package", "durable-log", "--lib", "--tests"]);
+    lint_schedules.args(["--features", "shuttle", "--", "-D", "warnings"]);
     let lint_bench = ["clippy", "--all-targets", "--manifest-path"];
     let mut bench_clippy = cargo(root, &lint_bench);
     bench_clippy
@@ -88,6 +91,7 @@ fn checks(root: &Path) -> Vec<Check> {
                 &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"],
             ),
         },
+        Check { name: "lints of durable-log under shuttle", command: lint_schedules },
         Check { name: "lints of bench/", command: bench_clippy },
         Check { name: "documentation", command: docs },
     ]
@@ -105,7 +109,10 @@ fn run_tests(root: &Path) -> anyhow::Result<Tests> {
     let mut of_bench =
         cargo(root, &["test", "--no-fail-fast", "--manifest-path", "bench/Cargo.toml"]);
     of_bench.arg("--target-dir").arg(root.join("target"));
-    for command in [&mut of_product, &mut of_bench] {
+    // Its own run: with the feature, the log works under the tests' scheduler alone.
+    let mut of_schedules = cargo(root, &["test", "--package", "durable-log", "--lib"]);
+    of_schedules.args(["--features", "shuttle", "schedules"]);
+    for command in [&mut of_product, &mut of_schedules, &mut of_bench] {
         command.args(["--", "--show-output"]).env("DURABLE_LOG_CRASHES", "all");
         let succeeded = process::run_seeing(command, |line| tests.see(line))?;
         tests.end_run(succeeded);

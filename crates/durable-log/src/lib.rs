@@ -38,6 +38,8 @@ mod position;
 mod read;
 mod recovery;
 mod ring;
+#[cfg(all(test, feature = "shuttle"))]
+mod schedules;
 mod segment;
 mod spare;
 mod sync;

@@ -14,9 +14,12 @@ pub(crate) use std::{
 pub(crate) use host::spawn;
 
 #[cfg(feature = "shuttle")]
+pub(crate) use self::parking::{Thread, current, park, park_timeout};
+
+#[cfg(feature = "shuttle")]
 pub(crate) use shuttle::{
     sync::{Condvar, Mutex, MutexGuard, atomic},
-    thread::{JoinHandle, Thread, current, park, park_timeout},
+    thread::JoinHandle,
 };
 
 /// Starts a named thread.
@@ -26,4 +29,60 @@ pub(crate) fn spawn<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> std::io::Result<JoinHandle<T>> {
     shuttle::thread::Builder::new().name(name.to_owned()).spawn(work)
+}
+
+/// Parking that wakes for no reason only now and then. With `shuttle`'s own, a parked thread may be
+/// chosen at any time, so that a lost wake-up is seldom noticed.
+#[cfg(feature = "shuttle")]
+mod parking {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use shuttle::rand::{Rng, thread_rng};
+
+    use super::{Condvar, Mutex};
+
+    /// In one of so many cases parking does nothing.
+    const SPURIOUS: u32 = 8;
+
+    #[derive(Debug, Default)]
+    struct Token {
+        given: Mutex<bool>,
+        changed: Condvar,
+    }
+
+    #[derive(Clone, Debug, Default)]
+    pub(crate) struct Thread(Arc<Token>);
+
+    shuttle::thread_local! {
+        static THIS: Thread = Thread::default();
+    }
+
+    impl Thread {
+        pub(crate) fn unpark(&self) {
+            *crate::core::lock(&self.0.given) = true;
+            self.0.changed.notify_one();
+        }
+    }
+
+    pub(crate) fn current() -> Thread {
+        THIS.with(Clone::clone)
+    }
+
+    pub(crate) fn park() {
+        if thread_rng().gen_ratio(1, SPURIOUS) {
+            return;
+        }
+        let Thread(token) = current();
+        let mut given = crate::core::lock(&token.given);
+        while !*given {
+            given = crate::core::wait(&token.changed, given);
+        }
+        *given = false;
+    }
+
+    /// No time passes in these tests.
+    pub(crate) fn park_timeout(_: Duration) {
+        park();
+    }
 }
