@@ -9,6 +9,7 @@
 
 mod bench;
 mod check;
+mod mutations;
 mod process;
 mod setup;
 #[cfg(test)]
@@ -38,6 +39,8 @@ Commands:
       --dir DIR         Where the measured files lie (default: bench-data in the target directory)
       --quick           A quarter of the work, three times: rough figures
       --smoke           A hundredth of the work, once: shows that rows run, not how fast anything is
+  mutations [NAME]    Leave out each step of durable-log that keeps a promise (or those whose names contain
+                      NAME), one at a time, and see that a test notices
   help                Print this text
 ";
 
@@ -62,6 +65,8 @@ fn run(arguments: &[&str]) -> anyhow::Result<ExitCode> {
         ["setup"] => setup::prepare(&root()).map(|()| ExitCode::SUCCESS),
         ["test"] => check::run(&root(), check::Skips::from_environment()),
         ["test", "--no-skips"] => check::run(&root(), check::Skips::Fail),
+        ["mutations"] => mutations::run(&root(), ""),
+        ["mutations", only] => mutations::run(&root(), only),
         ["bench", rest @ ..] => bench::run(&root(), rest),
         _ => anyhow::bail!(
             "no such command: {}; `cargo xtask --help` lists them",

@@ -26,6 +26,7 @@ use host::Monotonic;
 use crate::committer::Duty;
 use crate::core::{Core, lock};
 use crate::error::{SyncError, WriteError};
+use crate::mutation::{self, Step, left_out};
 use crate::position::Offset;
 use crate::segment::{Place, Segment};
 use crate::sync::{MutexGuard, current, park};
@@ -302,7 +303,7 @@ impl Core {
             }
             (Arc::clone(&progress.active), progress.written)
         };
-        match active.file.sync_data() {
+        match mutation::sync_data(Step::SyncCommit, &*active.file) {
             Ok(()) => Ok(self.publish_durable(written)),
             Err(error) => {
                 self.note_failed_sync(&active, &error);
@@ -314,7 +315,7 @@ impl Core {
     fn note_failed_sync(&self, active: &Segment, error: &io::Error) {
         tracing::error!(segment = %active.path.display(), %error, "a sync of the log failed");
         let mut progress = self.progress();
-        progress.suspect = true;
+        progress.suspect = !left_out(Step::SuspectAfterFailedSync);
         progress.counts.failed_syncs += 1;
         active.set_suspect();
     }

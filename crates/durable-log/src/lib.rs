@@ -33,6 +33,7 @@ mod inspect;
 mod log;
 mod low_water;
 mod marker;
+mod mutation;
 mod options;
 mod position;
 mod read;
@@ -57,6 +58,9 @@ pub use error::{
 };
 pub use inspect::{InspectedFrame, InspectedSegment, inspect, inspect_marker};
 pub use log::{Appended, Log, Positions, SegmentInfo, Stats};
+#[cfg(feature = "mutation")]
+#[doc(hidden)]
+pub use mutation::steps as mutation_steps;
 pub use options::Options;
 pub use position::{Epoch, Location, Offset};
 pub use read::{Record, Slice};

@@ -15,6 +15,7 @@ use crate::core::{Core, Published, SegmentList, lock};
 use crate::error::{AppendError, OpenError, ReadError, SyncError, WriteError};
 use crate::frame;
 use crate::marker::{self, Marker};
+use crate::mutation::{self, Step};
 use crate::options::Options;
 use crate::position::{Epoch, Location, Offset};
 use crate::read::{Record, Slice};
@@ -174,7 +175,7 @@ impl Log {
         host.disk.create_dir_all(dir).map_err(io)?;
         // The directory can be there without being durable, when the process that made it ended before
         // it synced the name; then nothing in it would be durable either.
-        host.disk.sync_dir(parent(dir)).map_err(io)?;
+        mutation::sync_dir(Step::SyncNameOfLog, host, parent(dir)).map_err(io)?;
         let Some(lock) = host.disk.lock(&dir.join(LOCK_NAME)).map_err(io)? else {
             return Err(OpenError::Locked { dir: dir.to_owned() });
         };
@@ -440,7 +441,7 @@ impl Log {
         let newest_ms = core.tail().newest_ms();
         let mark =
             Marker { segment: active.header.number, salt: active.header.salt, end, newest_ms };
-        let marked = active.file.sync_data().and_then(|()| mark.write(&core.host, &core.dir));
+        let marked = mark.write(&core.host, &core.dir);
         marked.map_err(|error| {
             let why = core.fail(format!("closing {}: {error}", core.dir.display()));
             SyncError::Failed { why }
@@ -521,5 +522,5 @@ fn tidy(host: &Host, dir: &Path, leftovers: &[PathBuf]) -> std::io::Result<()> {
             host.disk.unlink(&dir.join(entry.name))?;
         }
     }
-    host.disk.sync_dir(dir)
+    mutation::sync_dir(Step::SyncTidy, host, dir)
 }

@@ -22,6 +22,7 @@ use host::{Host, OpenMode};
 
 use crate::error::OpenError;
 use crate::frame::{u32_at, u64_at};
+use crate::mutation::{self, Step, left_out};
 use crate::position::{Location, Offset};
 use crate::segment::{self, Place};
 use crate::spare::{self, UNFINISHED_SUFFIX};
@@ -58,7 +59,7 @@ impl Marker {
 
     /// Leaves the mark, durably.
     pub(crate) fn write(&self, host: &Host, dir: &Path) -> io::Result<()> {
-        replace(host, dir, NAME, &self.encode())
+        replace(host, dir, NAME, &self.encode(), [Step::SyncMark, Step::SyncNameOfMark])
     }
 
     /// The mark in `dir`, if there is a whole one.
@@ -87,7 +88,9 @@ impl Marker {
             return Err(OpenError::UnknownVersion { path: path.to_owned(), at: 8, version });
         }
         let largest = u64_at(bytes, 16).max(u64_at(bytes, 32)).max(u64_at(bytes, 40));
-        if u32_at(bytes, 12) != crc(bytes) || largest > segment::NUMBER_MAX {
+        if (u32_at(bytes, 12) != crc(bytes) && !left_out(Step::CheckMark))
+            || largest > segment::NUMBER_MAX
+        {
             return Ok(None);
         }
         let end =
@@ -102,14 +105,20 @@ impl Marker {
 }
 
 /// Gives a small file these bytes, durably: after a power cut it has them or those that it had.
-pub(crate) fn replace(host: &Host, dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+pub(crate) fn replace(
+    host: &Host,
+    dir: &Path,
+    name: &str,
+    bytes: &[u8],
+    [of_bytes, of_name]: [Step; 2],
+) -> io::Result<()> {
     let unfinished = dir.join(format!("{name}{UNFINISHED_SUFFIX}"));
     spare::remove_if_there(host, &unfinished)?;
     let file = host.disk.open(&unfinished, OpenMode::CreateNew)?;
     file.write_all_at(bytes, 0)?;
-    file.sync_data()?;
+    mutation::sync_data(of_bytes, &*file)?;
     host.disk.rename(&unfinished, &dir.join(name))?;
-    host.disk.sync_dir(dir)
+    mutation::sync_dir(of_name, host, dir)
 }
 
 fn crc(bytes: &[u8; BYTES]) -> u32 {

@@ -23,6 +23,7 @@ use host::{Host, OpenMode};
 use crate::error::OpenError;
 use crate::low_water::LowWater;
 use crate::marker::Marker;
+use crate::mutation::{self, Step as LeftOut, left_out};
 use crate::position::{Epoch, Location, Offset};
 use crate::segment::{self, Place, Segment};
 use crate::spare;
@@ -95,14 +96,20 @@ pub(crate) fn recover(host: &Host, dir: &Path) -> Result<Recovered, OpenError> {
         });
     };
     let last = Arc::clone(last);
-    let marker =
-        marker.filter(|mark| mark.segment == last.header.number && mark.salt == last.header.salt);
+    let marker = marker.filter(|mark| {
+        (mark.segment == last.header.number && mark.salt == last.header.salt)
+            || left_out(LeftOut::CheckMarkedSegment)
+    });
     let (end, newest_ms, torn) = match &marker {
         Some(marker) => (check_marked(&last, marker)?, marker.newest_ms, None),
         None => check_all(host, dir, &segments)?,
     };
     // Without an orderly close, records may be gone that somebody saw.
-    let epoch = if marker.is_some() { last.header.epoch } else { last.header.epoch.next() };
+    let epoch = if marker.is_some() || left_out(LeftOut::RaiseEpoch) {
+        last.header.epoch
+    } else {
+        last.header.epoch.next()
+    };
     last.seal(end);
     let first = segments.front().map_or(end, |first| first.header.base);
     let report = Recovery {
@@ -136,6 +143,7 @@ fn open_segments(
     let trimmed = mark.map_or(0, |mark| numbers.partition_point(|number| *number < mark.segment));
     if let Some(mark) = mark
         && trimmed == numbers.len()
+        && !left_out(LeftOut::CheckFirstMissing)
     {
         let why =
             format!("it says that the log begins with segment {}, which is missing", mark.segment);
@@ -147,6 +155,7 @@ fn open_segments(
     for number in numbers {
         if let Some(before) = segments.back()
             && number != before.header.number + 1
+            && !left_out(LeftOut::CheckMissing)
         {
             let path = dir.join(segment::name(before.header.number + 1));
             return Err(OpenError::Damaged {
@@ -172,7 +181,7 @@ fn open_segments(
 fn check_mark(dir: &Path, mark: LowWater, first: &Segment) -> Result<(), OpenError> {
     let (number, offset) = (first.header.number, first.header.base.offset);
     let fits = if number == mark.segment { offset == mark.first } else { offset >= mark.first };
-    if fits {
+    if fits || left_out(LeftOut::CheckLowWaterFits) {
         return Ok(());
     }
     let why = format!(
@@ -185,19 +194,19 @@ fn check_mark(dir: &Path, mark: LowWater, first: &Segment) -> Result<(), OpenErr
 /// Checks that `next` begins at a place that lies in `before`.
 fn check_joint(before: &Segment, next: &Segment) -> Result<(), OpenError> {
     let (from, to) = (before.header.base, next.header.base);
-    if to.at < from.at || to.offset < from.offset {
+    if (to.at < from.at || to.offset < from.offset) && !left_out(LeftOut::CheckJoint) {
         let why = format!("it begins at offset {}, before the segment that it follows", to.offset);
         return Err(OpenError::Damaged { path: next.path.clone(), at: 24, why });
     }
     let (from, to) = (&before.header, &next.header);
-    if to.epoch < from.epoch || to.newest_ms < from.newest_ms {
+    if (to.epoch < from.epoch || to.newest_ms < from.newest_ms) && !left_out(LeftOut::CheckEpoch) {
         let why =
             format!("its epoch {} or its time is before that of segment {}", to.epoch, from.number);
         return Err(OpenError::Damaged { path: next.path.clone(), at: 56, why });
     }
     let to = next.header.base;
     let size = size_of_file(before)?;
-    if size < before.position(to.at) {
+    if size < before.position(to.at) && !left_out(LeftOut::CheckSealedSize) {
         let why = format!(
             "the file ends here, but its segment goes on to byte {}",
             before.position(to.at)
@@ -215,7 +224,7 @@ fn check_marked(last: &Segment, marker: &Marker) -> Result<Place, OpenError> {
         return Err(OpenError::Damaged { path: last.path.clone(), at: 24, why });
     }
     let size = size_of_file(last)?;
-    if size < last.position(marker.end.at) {
+    if size < last.position(marker.end.at) && !left_out(LeftOut::CheckMarkedSize) {
         let why = format!(
             "the file ends here, but the log was closed at {}",
             last.position(marker.end.at)
@@ -236,6 +245,7 @@ fn check_all(
     let mut torn = None;
     for segment in segments {
         match segment.end() {
+            Some(_) if left_out(LeftOut::CheckSealed) => {}
             Some(sealed) => check_sealed(segment, sealed, &mut buffer)?,
             None => {
                 let tail = check_tail(segment, &mut buffer)?;
@@ -266,7 +276,7 @@ fn check_sealed(segment: &Segment, end: Place, buffer: &mut Vec<u8>) -> Result<(
             Step::Bad(why) => break Some(why),
         }
     };
-    let gap = (walker.expect() != end.offset)
+    let gap = (walker.expect() != end.offset && !left_out(LeftOut::CheckSealedEnd))
         .then_some("the next segment does not begin with the next record");
     match bad.or(gap) {
         None => {
@@ -323,9 +333,12 @@ fn check_tail(segment: &Segment, buffer: &mut Vec<u8>) -> Result<Tail, OpenError
     let end = Place { offset: walker.expect(), at: walker.at() };
     let place =
         Region { salt: segment.header.salt, base: base.offset, stale_end: segment.stale_end() };
-    let behind = search(&source, place, end.at, file_end, walker.into_buffer())
+    let mut behind = search(&source, place, end.at, file_end, walker.into_buffer())
         .map_err(|source| io_error(segment, source))?;
-    if claims.highest.max(behind.synced_through) > end.offset {
+    if left_out(LeftOut::CheckClaimsBehind) {
+        behind.synced_through = Offset::ZERO;
+    }
+    if claims.highest.max(behind.synced_through) > end.offset && !left_out(LeftOut::CheckClaims) {
         return Err(damaged(segment, end.at, why));
     }
     claims.raise(behind.synced_through);
@@ -385,12 +398,16 @@ fn repair(
             Some(Torn { path: segment.path.clone(), at: cut, bytes, kept_as })
         }
     };
-    write_again(segment, tail.promised, tail.end.at).map_err(|source| io_error(segment, source))?;
+    if !left_out(LeftOut::WriteRecoveredAgain) {
+        write_again(segment, tail.promised, tail.end.at)
+            .map_err(|source| io_error(segment, source))?;
+    }
     let stays = torn.as_ref().is_some_and(|torn| torn.kept_as.is_none());
     if tail.size > cut && !stays {
         segment.file.set_size(cut).map_err(|source| io_error(segment, source))?;
     }
-    segment.file.sync_data().map_err(|source| io_error(segment, source))?;
+    mutation::sync_data(LeftOut::SyncRecovered, &*segment.file)
+        .map_err(|source| io_error(segment, source))?;
     Ok(torn)
 }
 
@@ -412,8 +429,8 @@ fn keep_aside(
         each_block(segment, start, tail.used, |block, at| {
             file.write_all_at(block, at.get() - start.get())
         })?;
-        file.sync_data()?;
-        host.disk.sync_dir(&torn_dir)
+        mutation::sync_data(LeftOut::SyncTornCopy, &*file)?;
+        mutation::sync_dir(LeftOut::SyncNameOfTornCopy, host, &torn_dir)
     };
     match copy() {
         Ok(()) => Ok(Some(path)),

@@ -18,6 +18,7 @@ use std::sync::Arc;
 use host::{File, Host, OpenMode};
 
 use crate::core::{Core, lock};
+use crate::mutation::{Step, left_out};
 use crate::segment::Segment;
 
 /// Ends the names of files that are not yet what they will be; removed when the log is opened.
@@ -83,7 +84,7 @@ impl Core {
         let room = lock(&self.spares).kept.len() + also < KEPT_MAX;
         let size = segment.file.size().ok()?;
         let fits = size <= wanted && size >= wanted - wanted / 4;
-        (room && fits && !segment.is_suspect()).then_some(size)
+        (room && fits && (!segment.is_suspect() || left_out(Step::DropSuspectFile))).then_some(size)
     }
 
     /// Keeps files whose old names are durably gone.

@@ -13,6 +13,7 @@ use crate::core::{Core, lock};
 use crate::error::TrimError;
 use crate::log::Log;
 use crate::low_water::LowWater;
+use crate::mutation::{self, Step, left_out};
 use crate::position::Offset;
 use crate::segment::Segment;
 
@@ -83,7 +84,8 @@ impl Core {
         let first = Arc::clone(&self.segments().files[0]);
         let io = |source| TrimError::Io { path: first.path.clone(), source };
         let parked = self.park(&first, 0).map_err(io)?;
-        self.host.disk.sync_dir(&self.dir).map_err(|source| self.dir_error(source))?;
+        mutation::sync_dir(Step::SyncTrim, &self.host, &self.dir)
+            .map_err(|source| self.dir_error(source))?;
         drop(first);
         let removed = self.change_segments(|list| list.files.remove(0));
         self.keep(parked.and_then(|parked| parked.unless_held(self, removed)));
@@ -93,7 +95,9 @@ impl Core {
     fn remove_many(&self, count: usize) -> Result<(), TrimError> {
         let first = self.segments().files[count].header;
         let mark = LowWater { segment: first.number, first: first.base.offset };
-        mark.write(&self.host, &self.dir).map_err(|source| self.dir_error(source))?;
+        if !left_out(Step::LowWater) {
+            mark.write(&self.host, &self.dir).map_err(|source| self.dir_error(source))?;
+        }
         let removed =
             self.change_segments(|list| -> Vec<_> { list.files.drain(..count).collect() });
         let mut blanks = Vec::new();
@@ -108,7 +112,8 @@ impl Core {
                 }
             }
         }
-        self.host.disk.sync_dir(&self.dir).map_err(|source| self.dir_error(source))?;
+        mutation::sync_dir(Step::SyncTrimOfMany, &self.host, &self.dir)
+            .map_err(|source| self.dir_error(source))?;
         // Only now no power cut gives the files their old names back.
         self.keep(blanks);
         Ok(())

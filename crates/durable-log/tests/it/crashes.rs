@@ -161,6 +161,38 @@ fn power_cuts_with_much_unsynced() {
     );
 }
 
+#[test]
+fn an_orderly_close_is_one_after_a_power_cut_too() {
+    let machine = Machine::new(1);
+    run(Place::on(&machine), &machine, &[Append(1, 10)]);
+    machine.kill();
+    Place::on(&machine).open().close().unwrap();
+    machine.crash(&mut Lost);
+    let (_, recovery) = Place::on(&machine).reopen();
+    assert!(recovery.clean);
+}
+
+#[test]
+fn what_opening_removed_does_not_come_back() {
+    let machine = Machine::new(1);
+    let place = Place::on(&machine);
+    place.open().close().unwrap();
+    let leftover = place.dir.join("next.new");
+    place.write_file(&leftover, b"unfinished");
+    place.host.disk.sync_dir(&place.dir).unwrap();
+    let names = |machine: &Machine| {
+        let place = Place::on(machine);
+        let names = place.host.disk.list(&place.dir).unwrap().into_iter();
+        names.map(|entry| entry.name).collect::<Vec<_>>()
+    };
+    machine.kill();
+    assert!(names(&machine).contains(&"clean".to_owned()));
+    let log = Place::on(&machine).open();
+    machine.crash(&mut Lost);
+    drop(log);
+    assert_eq!(names(&machine), ["00000000000000000001.seg", "lock"]);
+}
+
 fn ops() -> impl Strategy<Value = Vec<Op>> {
     let op = prop_oneof![
         6 => (1..3_usize, prop_oneof![0..50_usize, 400..1500_usize]).prop_map(|(count, len)| Append(count, len)),

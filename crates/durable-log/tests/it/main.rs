@@ -14,6 +14,8 @@ mod hostile;
 mod inspection;
 mod model;
 mod mutated;
+#[cfg(feature = "mutation")]
+mod mutations;
 mod power_cut_ext4;
 mod recycling;
 mod second_process;

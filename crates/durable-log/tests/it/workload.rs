@@ -3,7 +3,9 @@
 //! Every record is different from every other, also from one that was lost and whose offset was given
 //! again, so that nothing that is found can be taken for something else.
 
-use durable_log::{Log, Offset};
+use std::collections::BTreeSet;
+
+use durable_log::{Epoch, Log, Offset};
 use host::sim::Machine;
 
 use crate::support::{Place, from};
@@ -37,6 +39,8 @@ pub(crate) struct Said {
     pub(crate) trim_begun: usize,
     /// Records ever made.
     serial: u64,
+    /// Under which epochs each offset was given away, to be never given under one of them again.
+    given: BTreeSet<(Epoch, usize)>,
 }
 
 /// What an opened log holds.
@@ -105,6 +109,10 @@ impl Said {
         let slices: Vec<&[u8]> = records.iter().map(|record| &record[..]).collect();
         let appended = log.append(&slices).ok()?;
         assert_eq!(appended.first.get(), first as u64);
+        for offset in first..first + count {
+            let new = self.given.insert((log.epoch(), offset));
+            assert!(new, "offset {offset} twice in epoch {:?}", log.epoch());
+        }
         self.records.extend(records);
         Some(())
     }
@@ -137,11 +145,20 @@ impl Said {
         Some(log)
     }
 
+    /// Sees that no offset that the log will give was given under its epoch.
+    #[track_caller]
+    pub(crate) fn check_epoch(&self, log: &Log) {
+        let (epoch, end) = (log.epoch(), index(log.positions().appended));
+        let twice = self.given.iter().find(|(then, offset)| *then >= epoch && *offset >= end);
+        assert_eq!(twice, None, "the log goes on at offset {end} in epoch {epoch:?}");
+    }
+
     /// Compares an opened log with what was said; from now on what it holds is promised.
     #[track_caller]
     pub(crate) fn accept(&mut self, log: &Log) -> Found {
         let found = Found::in_log(log);
         self.check(&found);
+        self.check_epoch(log);
         assert_eq!(index(log.positions().durable), found.end());
         self.records.truncate(found.end());
         self.durable = found.end();

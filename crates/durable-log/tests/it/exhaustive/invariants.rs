@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 
-use durable_log::{InspectedFrame, Log, OpenError, ReadError, inspect};
+use durable_log::{InspectedFrame, Log, OpenError, ReadError, Recovery, inspect};
 use host::sim::{Lost, Machine};
 
 use crate::allocations::allocated_by;
@@ -19,19 +19,24 @@ pub(super) fn check(place: &Place, crashed: &Machine, said: &Said) -> Found {
     damage_to_durable_records_is_an_error(crashed, place, said);
 
     let machine = crashed.fork();
-    let log = opening_stays_within_bounds(&place.again(&machine));
+    let (log, recovery) = opening_stays_within_bounds(&place.again(&machine));
     let found = Found::in_log(&log);
     every_durable_record_is_present(said, &found);
     what_is_recovered_is_a_prefix(said, &found);
     retention_removes_a_prefix_only(said, &found);
     the_index_equals_its_rebuild(&place.again(&machine), &log);
+    said.check_epoch(&log);
     drop(log);
 
     machine.crash(&mut Lost);
-    let (log, recovery) = place.again(&machine).reopen();
-    assert!(recovery.torn.is_none(), "the first recovery left nothing to cut");
+    let (log, again) = place.again(&machine).reopen();
+    assert!(again.torn.is_none(), "the first recovery left nothing to cut");
+    if let Some(torn) = recovery.torn {
+        let kept = machine.bytes(&torn.kept_as.unwrap()).unwrap();
+        assert_eq!(kept.len() as u64, torn.bytes, "what was cut is kept aside, durably");
+    }
     recovery_of_a_recovery_is_the_same(&found, &Found::in_log(&log));
-    offsets_are_never_reused(&machine, place, log, &found);
+    offsets_are_never_reused(&machine, place, log, said, &found);
     found
 }
 
@@ -50,10 +55,17 @@ fn what_is_recovered_is_a_prefix(said: &Said, found: &Found) {
     assert_eq!(Some(&found.records[..]), said.records.get(found.start..found.end()));
 }
 
-/// 3. Offsets are never reused: what comes next gets the next number, is durable when the log says so, and
-///    changes nothing that was found.
+/// 3. Offsets are never reused: what comes next gets the next number, in an epoch in which nobody saw that
+///    number, is durable when the log says so, and changes nothing that was found.
 #[track_caller]
-fn offsets_are_never_reused(machine: &Machine, place: &Place, log: Log, found: &Found) {
+fn offsets_are_never_reused(
+    machine: &Machine,
+    place: &Place,
+    log: Log,
+    said: &Said,
+    found: &Found,
+) {
+    said.check_epoch(&log);
     let appended = log.append(&[b"next"]).unwrap();
     assert_eq!(index(appended.first), found.end());
     log.sync().unwrap();
@@ -100,10 +112,10 @@ fn retention_removes_a_prefix_only(said: &Said, found: &Found) {
 
 /// 7. Opening never panics and allocates within bounds.
 #[track_caller]
-fn opening_stays_within_bounds(place: &Place) -> Log {
-    let (log, bytes) = allocated_by(|| place.open());
+fn opening_stays_within_bounds(place: &Place) -> (Log, Recovery) {
+    let (opened, bytes) = allocated_by(|| place.reopen());
     assert!(bytes <= ALLOCATED_BYTES_MAX, "opening a small log allocated {bytes} bytes");
-    log
+    opened
 }
 
 /// 8. Damage to durable records is an error, never a silent cut. What nothing in the log says was durable
