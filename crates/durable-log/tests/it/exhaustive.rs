@@ -39,7 +39,9 @@ const RECOVERIES_ONE_OF: u64 = 4;
 #[derive(Clone, Copy, Debug)]
 struct Plan {
     segment_bytes: u64,
-    /// Records and their length for each append.
+    /// What all workloads begin with.
+    begin: &'static [Op],
+    /// Records and their length for each append after that.
     appends: [(usize, usize); APPENDS_MAX],
     /// Whether the disk can reserve room.
     reserves: bool,
@@ -126,7 +128,7 @@ fn check_all(plan: Plan) {
         seen: HashSet::new(),
         seen_in_recovery: HashSet::new(),
     };
-    explorer.explore(&mut Vec::new());
+    explorer.explore(&mut plan.begin.to_vec());
     let Covered {
         workloads,
         without_effect,
@@ -141,11 +143,12 @@ fn check_all(plan: Plan) {
         recovery_states,
     } = explorer.covered;
     println!(
-        "covered: segments of {} bytes: {workloads} workloads of up to {length} operations ({without_effect} without \
+        "covered: segments of {} bytes{}: {workloads} workloads of up to {length} operations ({without_effect} without \
          effect left out); {power_cuts} power cuts, {} of them with all of their {outcomes} outcomes, {sampled_cuts} \
          with {sampled_outcomes} drawn by seed; {states} different states checked; {recovery_cuts} power cuts during \
          recoveries, {recovery_sampled_cuts} of them sampled, {recovery_outcomes} outcomes, {recovery_states} different",
         plan.segment_bytes,
+        if plan.begin.is_empty() { String::new() } else { format!(" after {:?}", plan.begin) },
         power_cuts - sampled_cuts,
     );
 }
@@ -162,10 +165,11 @@ impl Explorer {
         for operation in end.operations.0 + 1..=end.operations.1 + 1 {
             self.cut_power(ops, operation);
         }
-        if ops.len() == self.length {
+        if ops.len() == self.plan.begin.len() + self.length {
             return;
         }
-        let appends = ops.iter().filter(|op| matches!(op, Op::Append(..))).count();
+        let appends =
+            ops[self.plan.begin.len()..].iter().filter(|op| matches!(op, Op::Append(..))).count();
         let append = self.plan.appends.get(appends).map(|(count, len)| Op::Append(*count, *len));
         for op in append.into_iter().chain([
             Op::WriteOut,
@@ -188,8 +192,9 @@ impl Explorer {
             steps.push((machine.counts().operations, said.clone()));
         });
         let last = steps.len() - 1;
-        let before = if last == 0 { (0, Said::default()) } else { steps[last - 1].clone() };
-        let did_something = last == 0 || steps[last] != before;
+        let first = ops.len() == self.plan.begin.len();
+        let before = if first { (0, Said::default()) } else { steps[last - 1].clone() };
+        let did_something = first || steps[last] != before;
         End { operations: (before.0, steps[last].0), did_something }
     }
 
@@ -263,17 +268,43 @@ fn key(machine: &Machine, known: &impl Hash) -> u64 {
 /// Units, frames and segments do not begin at the same places, and a frame spans several units.
 const APPENDS: [(usize, usize); APPENDS_MAX] = [(1, 300), (2, 250), (1, 9), (1, 1200)];
 
+const NOTHING_BEFORE: Plan =
+    Plan { segment_bytes: 4096, begin: &[], appends: APPENDS, reserves: true, everyday: 4, all: 6 };
+
 #[test]
 fn every_power_cut_of_small_workloads_in_large_segments() {
-    check_all(Plan { segment_bytes: 4096, appends: APPENDS, reserves: true, everyday: 4, all: 6 });
+    check_all(NOTHING_BEFORE);
 }
 
 #[test]
 fn every_power_cut_of_small_workloads_in_segments_that_fill_up() {
-    check_all(Plan { segment_bytes: 700, appends: APPENDS, reserves: true, everyday: 4, all: 6 });
+    check_all(Plan { segment_bytes: 700, ..NOTHING_BEFORE });
 }
 
 #[test]
 fn every_power_cut_of_small_workloads_where_no_room_can_be_reserved() {
-    check_all(Plan { segment_bytes: 1500, appends: APPENDS, reserves: false, everyday: 4, all: 6 });
+    check_all(Plan { segment_bytes: 1500, reserves: false, ..NOTHING_BEFORE });
+}
+
+/// An append fills a segment so far that its file is kept when it is trimmed.
+const FILL: (usize, usize) = (1, 500);
+const FILLED: Op = Op::Append(FILL.0, FILL.1);
+const AFTER_TRIM: Plan = Plan {
+    segment_bytes: 700,
+    begin: &[FILLED, FILLED, Op::Sync, Op::Trim],
+    appends: [FILL, (1, 100), (2, 150), FILL],
+    everyday: 3,
+    all: 5,
+    ..NOTHING_BEFORE
+};
+
+#[test]
+fn every_power_cut_of_small_workloads_in_the_file_of_a_trimmed_segment() {
+    check_all(AFTER_TRIM);
+}
+
+#[test]
+fn every_power_cut_of_small_workloads_in_the_files_of_many_trimmed_segments() {
+    const BEGIN: &[Op] = &[FILLED, FILLED, FILLED, Op::Sync, Op::Trim];
+    check_all(Plan { begin: BEGIN, ..AFTER_TRIM });
 }

@@ -10,6 +10,7 @@ mod damage;
 mod dice;
 mod exhaustive;
 mod failures;
+mod forged;
 mod hostile;
 mod inspection;
 mod model;
