@@ -8,6 +8,7 @@ use super::{Page, assert_clean, assert_complains, pages};
 const MAY_USE: &[(&str, &[&str])] = &[
     ("host", &[]),
     ("durable-log", &["host"]),
+    ("block-cache", &["host"]),
     ("block-store", &["host"]),
     ("meta-store", &[]),
     ("file-tree", &[]),
@@ -38,7 +39,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
 
 /// Crates whose functions never wait for a runtime.
 const WITHOUT_TOKIO: &[&str] =
-    &["host", "durable-log", "block-store", "meta-store", "file-tree", "xtask"];
+    &["host", "durable-log", "block-cache", "block-store", "meta-store", "file-tree", "xtask"];
 
 fn complaints(manifests: &[Page]) -> Vec<String> {
     let mut complaints = Vec::new();
