@@ -242,7 +242,7 @@ impl Log {
         let payload_bytes = u32::try_from(size).ok().filter(|bytes| *bytes <= limit);
         let payload_bytes =
             payload_bytes.ok_or_else(|| AppendError::TooLarge { size, limit: u64::from(limit) })?;
-        let measured = payload.measure(payload_bytes, core.now_ms());
+        let measured = payload.measure(payload_bytes, core.host.clock.wall_coarse().millis());
         let mut woken = Woken::default();
         let mut tail = core.tail();
         let durable = core.published.durable();

@@ -11,6 +11,12 @@ pub trait Clock: Debug + Send + Sync {
 
     /// Time of day; may jump.
     fn wall(&self) -> WallTime;
+
+    /// Time of day as the system last wrote it down: behind [`Clock::wall`] by one of the system's
+    /// ticks at most, which is 1 to 10 ms, and several times cheaper to ask for.
+    fn wall_coarse(&self) -> WallTime {
+        self.wall()
+    }
 }
 
 /// A moment on the monotonic clock.

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{FallocateFlags, fallocate, statvfs};
+use rustix::time::{ClockId, clock_gettime};
 
 use crate::clock::{Clock, Monotonic, WallTime};
 use crate::disk::{DirEntry, DirLock, Disk, File, OpenMode, Space, SystemRun};
@@ -173,6 +174,12 @@ impl Clock for RealClock {
             SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos());
         WallTime::from_nanos(i64::try_from(nanos).unwrap_or(i64::MAX))
     }
+
+    fn wall_coarse(&self) -> WallTime {
+        let time = clock_gettime(ClockId::RealtimeCoarse);
+        let nanos = time.tv_sec.saturating_mul(1_000_000_000).saturating_add(time.tv_nsec);
+        WallTime::from_nanos(nanos.max(0))
+    }
 }
 
 #[derive(Debug)]
@@ -190,5 +197,20 @@ fn parent(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_coarse_clock_is_at_most_some_ticks_behind() {
+        let clock = RealClock::new();
+        let before = clock.wall();
+        let coarse = clock.wall_coarse();
+        // Far more than a tick, so that a slow machine does not matter.
+        assert!(coarse.nanos().abs_diff(before.nanos()) < 60_000_000_000);
+        assert!(coarse <= clock.wall());
     }
 }
