@@ -20,6 +20,7 @@
 //!
 //! Not here: where frames begin and end in a file (`crate::walk`, `crate::tail`).
 
+use crate::crc;
 use crate::mutation::{Step, left_out};
 use crate::position::{Location, Offset};
 
@@ -128,7 +129,7 @@ fn header_crc(bytes: &[u8; HEADER_BYTES], salt: u64, at: Location) -> u32 {
     covered[0..8].copy_from_slice(&salt.to_le_bytes());
     covered[8..16].copy_from_slice(&at.get().to_le_bytes());
     covered[16..].copy_from_slice(&bytes[8..]);
-    crc32c::crc32c(&covered)
+    crc::crc32c(&covered)
 }
 
 pub(crate) fn u32_at(bytes: &[u8], at: usize) -> u32 {

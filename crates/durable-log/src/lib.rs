@@ -25,6 +25,7 @@ mod chunk;
 mod commit;
 mod committer;
 mod core;
+mod crc;
 mod error;
 mod frame;
 #[cfg_attr(not(test), expect(dead_code, reason = "appends feed it; reads follow"))]

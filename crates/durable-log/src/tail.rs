@@ -18,6 +18,7 @@ use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 use crate::chunk::{self, CHUNK_BYTES, Chunk, Filling};
+use crate::crc;
 use crate::error::AppendError;
 use crate::frame::{self, HEADER_BYTES, Header};
 use crate::index::{Index, IndexWriter};
@@ -151,7 +152,7 @@ impl Payload<'_> {
     /// Measures and sums up: what of an append needs no lock.
     pub(crate) fn measure(self, payload_bytes: u32, timestamp_ms: i64) -> Measured<Self> {
         let mut payload_crc = 0;
-        self.each_part(|part| payload_crc = crc32c::crc32c_append(payload_crc, part));
+        self.each_part(|part| payload_crc = crc::append(payload_crc, part));
         Measured { payload: self, payload_bytes, payload_crc, timestamp_ms }
     }
 }

@@ -6,6 +6,7 @@
 
 use std::io;
 
+use crate::crc;
 use crate::frame::{self, HEADER_BYTES, Header};
 use crate::mutation::{Step as LeftOut, left_out};
 use crate::position::{Location, Offset};
@@ -114,7 +115,7 @@ impl<'s> Walker<'s> {
     fn take(&mut self, header: Header, frame_bytes: usize) -> io::Result<Step<'_>> {
         let frame = &self.buffer[self.from..self.from + frame_bytes];
         let (payload, padding) = frame[HEADER_BYTES..].split_at(header.payload_bytes as usize);
-        if crc32c::crc32c(payload) != header.payload_crc && !left_out(LeftOut::CheckPayload) {
+        if crc::crc32c(payload) != header.payload_crc && !left_out(LeftOut::CheckPayload) {
             return Ok(Step::Bad("the frame's records do not match their checksum"));
         }
         if padding.iter().any(|byte| *byte != 0) && !left_out(LeftOut::CheckPadding) {
