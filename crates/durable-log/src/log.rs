@@ -181,7 +181,8 @@ impl Log {
         };
         let mut recovered = recovery::recover(host, dir)?;
         let active = begin(host, dir, &options, &recovered)?;
-        recovered.segments.push_back(Arc::clone(&active));
+        recovered.cut();
+        recovered.segments.push(Arc::clone(&active));
         let Recovered { segments, end, report, leftovers, .. } = recovered;
         tidy(host, dir, &leftovers).map_err(io)?;
         let torn_bytes = report.torn.as_ref().map_or(0, |torn| torn.bytes);
@@ -198,7 +199,7 @@ impl Log {
             sync: Mutex::default(),
             progress: Mutex::new(Progress::new(end, active, host.clock.monotonic())),
             segments: ArcSwap::from_pointee(SegmentList {
-                files: segments.into(),
+                files: segments,
                 stretch: Arc::clone(tail.stretch()),
             }),
             changing_segments: Mutex::default(),

@@ -45,6 +45,7 @@ const RESERVED_FROM: usize = 80;
 pub(crate) const NUMBER_MAX: u64 = u64::MAX / 4;
 
 const SUFFIX: &str = ".seg";
+const CUT_SUFFIX: &str = ".cut";
 /// What a segment is called before it is one, when its first file failed.
 const SECOND_TRY: &str = "second-try";
 
@@ -153,16 +154,15 @@ impl Segment {
     }
 
     /// Opens a segment that exists and reads its header.
-    pub(crate) fn open(host: &Host, dir: &Path, number: u64) -> Result<Self, OpenError> {
-        let path = dir.join(name(number));
-        let io = |source| OpenError::Io { path: path.clone(), source };
-        let file = host.disk.open(&path, OpenMode::ReadWrite).map_err(io)?;
-        let header = read_header(&path, &*file)?;
+    pub(crate) fn open(host: &Host, path: &Path, number: u64) -> Result<Self, OpenError> {
+        let io = |source| OpenError::Io { path: path.to_owned(), source };
+        let file = host.disk.open(path, OpenMode::ReadWrite).map_err(io)?;
+        let header = read_header(path, &*file)?;
         if header.number != number && !left_out(Step::CheckSegmentName) {
             let why = format!("the header belongs to segment {}", header.number);
-            return Err(OpenError::Damaged { path, at: 16, why });
+            return Err(OpenError::Damaged { path: path.to_owned(), at: 16, why });
         }
-        Ok(Self::new(header, path, file))
+        Ok(Self::new(header, path.to_owned(), file))
     }
 
     /// Where in the file a location of this segment lies.
@@ -229,9 +229,31 @@ pub(crate) fn name(number: u64) -> String {
     format!("{number:020}{SUFFIX}")
 }
 
+/// The file name of a segment that replaces all from its number on, until it has its own.
+pub(crate) fn cut_name(number: u64) -> String {
+    format!("{number:020}{CUT_SUFFIX}")
+}
+
+/// Gives a segment of which all is decided its own name. Those that it replaces were removed.
+pub(crate) fn name_after_cut(host: &Host, dir: &Path, number: u64) -> io::Result<()> {
+    // A later segment must not come back behind this one.
+    host.disk.sync_dir(dir)?;
+    host.disk.rename(&dir.join(cut_name(number)), &dir.join(name(number)))?;
+    host.disk.sync_dir(dir)
+}
+
 /// The number in a segment's file name; `None` for other files.
 pub(crate) fn number(name: &str) -> Option<u64> {
-    let digits = name.strip_suffix(SUFFIX)?;
+    parse(name, SUFFIX)
+}
+
+/// The number in the file name of a segment that replaces others.
+pub(crate) fn cut_number(name: &str) -> Option<u64> {
+    parse(name, CUT_SUFFIX)
+}
+
+fn parse(name: &str, suffix: &str) -> Option<u64> {
+    let digits = name.strip_suffix(suffix)?;
     (digits.len() == 20 && digits.bytes().all(|byte| byte.is_ascii_digit()))
         .then(|| digits.parse().ok())?
 }

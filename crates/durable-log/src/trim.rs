@@ -16,6 +16,10 @@ use crate::low_water::LowWater;
 use crate::mutation::{self, Step, left_out};
 use crate::position::Offset;
 use crate::segment::Segment;
+use crate::sync::spawn;
+
+/// A file system takes its time to free as much.
+const MUCH_BYTES: u64 = 4 << 20;
 
 /// What a log need not keep; see [`Log::retain`]. Without limits everything stays.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -88,7 +92,10 @@ impl Core {
             .map_err(|source| self.dir_error(source))?;
         drop(first);
         let removed = self.change_segments(|list| list.files.remove(0));
-        self.keep(parked.and_then(|parked| parked.unless_held(self, removed)));
+        match parked {
+            Some(parked) => self.keep(parked.unless_held(self, removed)),
+            None => let_go(vec![removed]),
+        }
         Ok(())
     }
 
@@ -100,12 +107,11 @@ impl Core {
         }
         let removed =
             self.change_segments(|list| -> Vec<_> { list.files.drain(..count).collect() });
-        let mut blanks = Vec::new();
+        let (mut blanks, mut gone) = (Vec::new(), Vec::new());
         for segment in removed {
             match self.park(&segment, blanks.len()) {
-                Ok(parked) => {
-                    blanks.extend(parked.and_then(|parked| parked.unless_held(self, segment)));
-                }
+                Ok(Some(parked)) => blanks.extend(parked.unless_held(self, segment)),
+                Ok(None) => gone.push(segment),
                 Err(error) => {
                     // The mark says that it is gone; its file goes when the log is opened again.
                     tracing::warn!(path = %segment.path.display(), %error, "a trimmed segment's file stays for now");
@@ -116,10 +122,23 @@ impl Core {
             .map_err(|source| self.dir_error(source))?;
         // Only now no power cut gives the files their old names back.
         self.keep(blanks);
+        let_go(gone);
         Ok(())
     }
 
     fn dir_error(&self, source: io::Error) -> TrimError {
         TrimError::Io { path: self.dir.clone(), source }
+    }
+}
+
+/// Closes files that have no name any more. That frees their room and their pages, which takes
+/// milliseconds for a large file: a thread does it then, and nobody waits for it.
+fn let_go(segments: Vec<Arc<Segment>>) {
+    let size = |segment: &Arc<Segment>| segment.file.size().unwrap_or(0);
+    if segments.iter().map(size).sum::<u64>() < MUCH_BYTES {
+        return;
+    }
+    if let Err(error) = spawn("log-trim", move || drop(segments)) {
+        tracing::debug!(%error, "no thread to close trimmed files in; they were closed here");
     }
 }

@@ -11,7 +11,8 @@ use crate::frame::{self, HEADER_BYTES, Header};
 use crate::mutation::{Step as LeftOut, left_out};
 use crate::position::{Location, Offset};
 
-const BUFFER_BYTES: usize = 1 << 20;
+/// Small enough that what was read is still in the nearest caches when it is checked.
+const BUFFER_BYTES: usize = 256 << 10;
 /// What a walker says of bytes that are no header of a frame at this place of this segment.
 pub(crate) const NO_HEADER: &str = "the frame's header does not match its checksum";
 

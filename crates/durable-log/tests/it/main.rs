@@ -21,5 +21,6 @@ mod power_cut_ext4;
 mod recycling;
 mod second_process;
 mod support;
+mod torn_ends;
 mod trimming;
 mod workload;

@@ -1,0 +1,93 @@
+//! Goal: a torn end is cut only by an opening that succeeds, and its copies do not pile up. Method: the
+//! simulated machine; unsynced frames damaged between two lives.
+
+use durable_log::OpenError;
+use host::sim::Machine;
+
+use crate::support::{Place, all};
+
+/// Leaves a log whose last frame is damaged and was never promised; returns the bytes of its file.
+fn tear(machine: &Machine) -> Vec<u8> {
+    let place = Place::on(machine);
+    let log = place.open();
+    log.append(&[b"promised"]).unwrap();
+    log.sync().unwrap();
+    log.append(&[&[7; 300]]).unwrap();
+    log.write_out().unwrap();
+    drop(log);
+    machine.kill();
+    let place = Place::on(machine);
+    let path = place.segments().pop().unwrap();
+    let mut bytes = place.read_file(&path);
+    let last = bytes.iter().rposition(|byte| *byte == 7).unwrap();
+    bytes[last] ^= 1;
+    machine.replace(&path, &bytes).unwrap();
+    bytes
+}
+
+#[test]
+fn an_opening_that_is_refused_has_cut_nothing() {
+    let machine = Machine::new(1);
+    let torn = tear(&machine);
+    let used = torn.iter().rposition(|byte| *byte != 0).unwrap() + 1;
+    let mut refused = 0;
+    for pages in 1..4 {
+        let machine = machine.fork();
+        machine.fill_up(pages * 4096);
+        let place = Place::on(&machine);
+        let path = place.segments().pop().unwrap();
+        match place.try_open() {
+            // Room that was reserved may be gone, no byte of the log.
+            Err(OpenError::NoSpace { .. }) => {
+                assert_eq!(place.read_file(&path)[..used], torn[..used])
+            }
+            Err(error) => panic!("{error}"),
+            Ok(_) => continue,
+        }
+        refused += 1;
+    }
+    assert!(refused > 0);
+    let place = Place::on(&machine);
+    let path = place.segments().pop().unwrap();
+    let (log, recovery) = place.reopen();
+    assert!(recovery.torn.is_some_and(|torn| torn.kept_as.is_some()));
+    assert_eq!(all(&log), [b"promised"]);
+    assert!(place.read_file(&path).len() < torn.len());
+}
+
+#[test]
+fn damage_to_an_older_segment_is_found_before_the_torn_end_is_touched() {
+    let machine = Machine::new(1);
+    let log = Place::on(&machine).open();
+    log.append(&[&[1; 100]]).unwrap();
+    log.roll().unwrap();
+    drop(log);
+    machine.kill();
+    tear(&machine);
+    let place = Place::on(&machine);
+    let files: Vec<_> = place.segments();
+    machine.flip_bit(&files[0], 8 * 150).unwrap();
+    let before: Vec<_> = files.iter().map(|path| place.read_file(path)).collect();
+    assert!(matches!(place.try_open(), Err(OpenError::Damaged { path, .. }) if path == files[0]));
+    assert_eq!(files.iter().map(|path| place.read_file(path)).collect::<Vec<_>>(), before);
+    assert!(place.host.disk.list(&place.dir.join("torn")).is_err(), "nothing was copied");
+}
+
+#[test]
+fn only_the_last_copies_of_torn_ends_stay() {
+    let machine = Machine::new(1);
+    let mut last = None;
+    for _ in 0..20 {
+        tear(&machine);
+        let (log, recovery) = Place::on(&machine).reopen();
+        last = recovery.torn.unwrap().kept_as;
+        assert_eq!(log.stats().torn_bytes, 344);
+        drop(log);
+        machine.kill();
+    }
+    let place = Place::on(&machine);
+    let copies = place.host.disk.list(&place.dir.join("torn")).unwrap();
+    assert_eq!(copies.len(), 16);
+    let newest = copies.last().map(|entry| place.dir.join("torn").join(&entry.name));
+    assert_eq!(newest, last);
+}
