@@ -58,6 +58,20 @@ pub enum OpenError {
     },
 }
 
+/// Why a [`crate::Follower`] cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum FollowError {
+    /// The next record was trimmed. Seek to `start`, or further.
+    #[error("records before offset {start} were trimmed")]
+    Trimmed {
+        /// First record that is still there.
+        start: Offset,
+    },
+    /// Damage, an unknown version, or what the operating system says: what opening the log would say too.
+    #[error(transparent)]
+    Unreadable(#[from] OpenError),
+}
+
 /// Why an append did not happen. The log is as it was before.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum AppendError {

@@ -5,6 +5,8 @@
 //! published. Many who wait for the disk share one sync. Records are found by [`Offset`] (their
 //! number) in order, or by [`Location`] (their place) directly.
 //!
+//! Another process follows the log with a [`Follower`], which reads its files without a lock.
+//!
 //! What holds at any time, whatever crashes:
 //!
 //! - Every record that was ever said to be durable is there, byte for byte, or opening is an error
@@ -27,6 +29,7 @@ mod committer;
 mod core;
 mod crc;
 mod error;
+mod follow;
 mod frame;
 #[cfg_attr(not(test), expect(dead_code, reason = "appends feed it; reads follow"))]
 mod index;
@@ -55,8 +58,9 @@ mod writer;
 pub use commit::Ticket;
 pub use committer::{Committer, StartError};
 pub use error::{
-    AppendError, ArrivalError, OpenError, ReadError, SyncError, TrimError, WriteError,
+    AppendError, ArrivalError, FollowError, OpenError, ReadError, SyncError, TrimError, WriteError,
 };
+pub use follow::{Followed, Follower};
 pub use inspect::{InspectedFrame, InspectedSegment, inspect, inspect_marker};
 pub use log::{Appended, Log, Positions, SegmentInfo, Stats};
 #[cfg(feature = "mutation")]

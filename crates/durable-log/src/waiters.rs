@@ -108,10 +108,7 @@ impl Woken {
 }
 
 impl Drop for Woken {
-    #[inline]
     fn drop(&mut self) {
-        if !self.0.is_empty() {
-            self.0.drain(..).for_each(Wake::wake);
-        }
+        self.0.drain(..).for_each(Wake::wake);
     }
 }

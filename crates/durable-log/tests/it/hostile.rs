@@ -13,7 +13,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::OnceLock;
 
-use durable_log::{Log, Offset, OpenError, Options, ReadError};
+use durable_log::{Followed, Follower, Log, Offset, OpenError, Options, ReadError};
 use host::sim::{Kept, Machine};
 use host::{Host, OpenMode};
 
@@ -41,6 +41,7 @@ pub(crate) fn recovery(program: &[u8]) {
     let machine = Machine::new(1);
     let host = put(&machine, &files);
     let before = seen(&machine);
+    follow(&host);
     let (log, report) = match Log::open(&host, Path::new(DIR), options()) {
         Ok(opened) => opened,
         Err(OpenError::Damaged { .. } | OpenError::UnknownVersion { .. }) => {
@@ -53,16 +54,16 @@ pub(crate) fn recovery(program: &[u8]) {
     };
     let start = log.positions().start;
     let found = records(&log, start);
-    assert!(
-        found.is_ok() || report.clean,
-        "opening checked every frame, and one is bad: {found:?}"
-    );
     let next = log.append(&[b"next"]).unwrap().first;
     assert_eq!(next, log.positions().durable);
     log.sync().unwrap();
     drop(log);
     machine.kill();
-    let Ok(mut found) = found else { return };
+    if report.clean {
+        // Frames were not checked, on the word of a mark that may be forged.
+        return;
+    }
+    let mut found = found.unwrap();
     assert_eq!(next, start + found.len() as u64);
     found.push(b"next".to_vec());
     let (log, again) = Log::open(&machine.host(), Path::new(DIR), options()).unwrap();
@@ -86,6 +87,14 @@ pub(crate) fn index(program: &[u8]) {
         assert_eq!(found.as_ref(), expected.get(from), "offset {from}");
     }
     assert!(records(&log, Offset::ZERO).unwrap() == *expected);
+}
+
+/// Follows what is there: that ends, and changes nothing.
+fn follow(host: &Host) {
+    let Ok(mut follower) = Follower::open(host, Path::new(DIR)) else { return };
+    for _ in 0..64 {
+        while let Ok(Followed::Record(_)) = follower.read_next() {}
+    }
 }
 
 fn options() -> Options {

@@ -10,6 +10,7 @@ mod damage;
 mod dice;
 mod exhaustive;
 mod failures;
+mod follow;
 mod forged;
 mod hostile;
 mod inspection;
