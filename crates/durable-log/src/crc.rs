@@ -30,10 +30,33 @@ pub(crate) fn append(crc: u32, bytes: &[u8]) -> u32 {
     crc32c::crc32c_append(crc, bytes)
 }
 
+/// The checksum of `prefix` and `bytes`, as [`append`].
+#[inline]
+pub(crate) fn append_prefixed(crc: u32, prefix: u32, bytes: &[u8]) -> u32 {
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("sse4.2") && is_x86_feature_detected!("pclmulqdq") {
+        // SAFETY: the processor has both features.
+        return unsafe { x86::append_prefixed(crc, prefix, bytes) };
+    }
+    crc32c::crc32c_append(crc32c::crc32c_append(crc, &prefix.to_le_bytes()), bytes)
+}
+
+/// The checksum of words as they lie in a file.
+#[inline]
+pub(crate) fn of_words(words: &[u64; 6]) -> u32 {
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("sse4.2") && is_x86_feature_detected!("pclmulqdq") {
+        // SAFETY: the processor has both features.
+        return unsafe { x86::of_words(words) };
+    }
+    words.iter().fold(0, |crc, word| crc32c::crc32c_append(crc, &word.to_le_bytes()))
+}
+
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use std::arch::x86_64::{
-        _mm_clmulepi64_si128, _mm_crc32_u8, _mm_crc32_u64, _mm_cvtsi64_si128, _mm_cvtsi128_si64,
+        _mm_clmulepi64_si128, _mm_crc32_u8, _mm_crc32_u32, _mm_crc32_u64, _mm_cvtsi64_si128,
+        _mm_cvtsi128_si64,
     };
 
     /// Words in a run at most: so many that putting three together costs little beside them.
@@ -66,8 +89,31 @@ mod x86 {
 
     #[target_feature(enable = "sse4.2,pclmulqdq")]
     pub(super) fn append(crc: u32, bytes: &[u8]) -> u32 {
+        !go_on(!crc, bytes)
+    }
+
+    #[target_feature(enable = "sse4.2,pclmulqdq")]
+    pub(super) fn append_prefixed(crc: u32, prefix: u32, bytes: &[u8]) -> u32 {
+        !go_on(_mm_crc32_u32(!crc, prefix), bytes)
+    }
+
+    #[target_feature(enable = "sse4.2,pclmulqdq")]
+    pub(super) fn of_words(words: &[u64; 6]) -> u32 {
+        let crc = words.iter().fold(u64::from(u32::MAX), |crc, word| _mm_crc32_u64(crc, *word));
+        !lower(crc)
+    }
+
+    /// What the instruction gives; its upper half is zero.
+    #[inline]
+    fn lower(crc: u64) -> u32 {
+        (crc & 0xFFFF_FFFF) as u32
+    }
+
+    #[inline]
+    #[target_feature(enable = "sse4.2,pclmulqdq")]
+    fn go_on(crc: u32, bytes: &[u8]) -> u32 {
         let (mut words, rest) = bytes.as_chunks::<8>();
-        let mut crc = u64::from(!crc);
+        let mut crc = u64::from(crc);
         while words.len() >= 3 * RUN_WORDS_MIN {
             let run = (words.len() / 3).min(RUN_WORDS);
             let (now, later) = words.split_at(3 * run);
@@ -77,12 +123,7 @@ mod x86 {
         for word in words {
             crc = _mm_crc32_u64(crc, u64::from_le_bytes(*word));
         }
-        // The instruction leaves the upper half zero.
-        let mut crc = (crc & 0xFFFF_FFFF) as u32;
-        for byte in rest {
-            crc = _mm_crc32_u8(crc, *byte);
-        }
-        !crc
+        rest.iter().fold(lower(crc), |crc, byte| _mm_crc32_u8(crc, *byte))
     }
 
     #[inline]
@@ -148,6 +189,16 @@ mod tests {
             let bytes = &bytes[start.min(bytes.len())..];
             let (one, two) = bytes.split_at(cut.index(bytes.len() + 1));
             prop_assert_eq!(append(crc32c(one), two), crc32c::crc32c(bytes));
+        }
+
+        #[test]
+        fn a_prefix_and_words_have_the_checksum_of_their_bytes(
+            prefix: u32, words: [u64; 6], bytes in proptest::collection::vec(any::<u8>(), 0..500), crc: u32,
+        ) {
+            let prefixed = [&prefix.to_le_bytes(), &bytes[..]].concat();
+            prop_assert_eq!(append_prefixed(crc, prefix, &bytes), crc32c::crc32c_append(crc, &prefixed));
+            let flat = words.map(u64::to_le_bytes).concat();
+            prop_assert_eq!(of_words(&words), crc32c::crc32c(&flat));
         }
     }
 }

@@ -60,16 +60,28 @@ impl Header {
 
     pub(crate) fn encode(&self, salt: u64, at: Location) -> [u8; HEADER_BYTES] {
         let mut bytes = [0; HEADER_BYTES];
-        bytes[0..4].copy_from_slice(&MAGIC);
-        bytes[8..12].copy_from_slice(&self.payload_bytes.to_le_bytes());
-        bytes[12..16].copy_from_slice(&self.payload_crc.to_le_bytes());
-        bytes[16..20].copy_from_slice(&self.records.to_le_bytes());
-        bytes[20..24].copy_from_slice(&self.unsynced_before.to_le_bytes());
-        bytes[24..32].copy_from_slice(&self.first.get().to_le_bytes());
-        bytes[32..40].copy_from_slice(&self.timestamp_ms.to_le_bytes());
-        let crc = header_crc(&bytes, salt, at);
-        bytes[4..8].copy_from_slice(&crc.to_le_bytes());
+        self.encode_to(&mut bytes, salt, at);
         bytes
+    }
+
+    /// Writes it to `to`, all of whose bytes it sets.
+    #[inline]
+    pub(crate) fn encode_to(&self, to: &mut [u8; HEADER_BYTES], salt: u64, at: Location) {
+        // Whole words from the beginning: a processor waits when it reads back, as one word, what was
+        // just written as two.
+        let pair = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
+        let covered = [
+            pair(self.payload_bytes, self.payload_crc),
+            pair(self.records, self.unsynced_before),
+            self.first.get(),
+            self.timestamp_ms.cast_unsigned(),
+        ];
+        let crc = crc::of_words(&[salt, at.get(), covered[0], covered[1], covered[2], covered[3]]);
+        let begin = pair(u32::from_le_bytes(MAGIC), crc);
+        let (words, _) = to.as_chunks_mut::<8>();
+        for (word, value) in words.iter_mut().zip([begin].iter().chain(&covered)) {
+            *word = value.to_le_bytes();
+        }
     }
 
     /// The header, or `None` when these bytes are not a header that was written at `at` under `salt`.
@@ -125,11 +137,8 @@ pub(crate) fn split_record(payload: &[u8]) -> Option<(&[u8], &[u8])> {
 }
 
 fn header_crc(bytes: &[u8; HEADER_BYTES], salt: u64, at: Location) -> u32 {
-    let mut covered = [0; 16 + HEADER_BYTES - 8];
-    covered[0..8].copy_from_slice(&salt.to_le_bytes());
-    covered[8..16].copy_from_slice(&at.get().to_le_bytes());
-    covered[16..].copy_from_slice(&bytes[8..]);
-    crc::crc32c(&covered)
+    let word = |at| u64_at(bytes, at);
+    crc::of_words(&[salt, at.get(), word(8), word(16), word(24), word(32)])
 }
 
 pub(crate) fn u32_at(bytes: &[u8], at: usize) -> u32 {

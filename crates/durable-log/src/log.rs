@@ -1,7 +1,7 @@
 //! The handle to an open log.
 
 use std::fmt;
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -247,18 +247,18 @@ impl Log {
         let mut woken = Woken::default();
         let mut tail = core.tail();
         let durable = core.published.durable();
-        let before = (tail.unsynced_bytes(), tail.next().offset - durable);
-        let place = tail.append(measured, durable, &|| core.host.random.next_u64())?;
-        let next = tail.next();
-        let after = (tail.unsynced_bytes(), next.offset - durable);
+        let before = tail.unsynced_bytes();
+        let Range { start: place, end: next } =
+            tail.append(measured, durable, &|| core.host.random.next_u64())?;
         tail.appends.appends += 1;
         tail.appends.records += next.offset - place.offset;
         core.published.set_appended(next);
         tail.waiters.take_reached(next.offset, &mut woken);
         drop(tail);
-        drop(woken);
-        let long = core.is_far_ahead(after.0, after.1) && !core.is_far_ahead(before.0, before.1);
-        if before.0 == 0 || long {
+        let after = before + (next.at.get() - place.at.get());
+        let long = core.is_far_ahead(after, next.offset - durable)
+            && !core.is_far_ahead(before, place.offset - durable);
+        if before == 0 || long {
             core.note_unsynced(long);
         }
         Ok(self.appended(place, next.offset))

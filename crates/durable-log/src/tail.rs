@@ -137,12 +137,12 @@ impl Payload<'_> {
         match self {
             Self::Records(records) => {
                 for record in *records {
-                    show(&prefix(record.len()));
+                    show(&prefix(record.len()).to_le_bytes());
                     show(record);
                 }
             }
             Self::Parts(parts) => {
-                show(&prefix(total(parts)));
+                show(&prefix(total(parts)).to_le_bytes());
                 parts.iter().for_each(|part| show(part));
             }
             Self::Mark => {}
@@ -150,9 +150,18 @@ impl Payload<'_> {
     }
 
     /// Measures and sums up: what of an append needs no lock.
+    #[inline]
     pub(crate) fn measure(self, payload_bytes: u32, timestamp_ms: i64) -> Measured<Self> {
-        let mut payload_crc = 0;
-        self.each_part(|part| payload_crc = crc::append(payload_crc, part));
+        let payload_crc = match self {
+            Self::Records(records) => records
+                .iter()
+                .fold(0, |crc, record| crc::append_prefixed(crc, prefix(record.len()), record)),
+            Self::Parts(parts) => {
+                let crc = crc::append_prefixed(0, prefix(total(parts)), &[]);
+                parts.iter().fold(crc, |crc, part| crc::append(crc, part))
+            }
+            Self::Mark => 0,
+        };
         Measured { payload: self, payload_bytes, payload_crc, timestamp_ms }
     }
 }
@@ -162,8 +171,8 @@ fn total(parts: &[&[u8]]) -> usize {
 }
 
 /// The length that stands before a record. Records are shorter than an append may be.
-fn prefix(len: usize) -> [u8; 4] {
-    u32::try_from(len).unwrap_or(u32::MAX).to_le_bytes()
+fn prefix(len: usize) -> u32 {
+    u32::try_from(len).unwrap_or(u32::MAX)
 }
 
 /// A payload that is ready to be appended.
@@ -273,14 +282,15 @@ impl Tail {
         self.claimed
     }
 
-    /// Copies one frame in and returns its place. `salt` gives a number that no segment had, should
+    /// Copies one frame in and returns where it begins and ends. `salt` gives a number that no segment had, should
     /// one begin here.
+    #[inline]
     pub(crate) fn append(
         &mut self,
         measured: Measured<Payload<'_>>,
         durable: Offset,
         salt: &dyn Fn() -> u64,
-    ) -> Result<Place, AppendError> {
+    ) -> Result<Range<Place>, AppendError> {
         if let Some(refusal) = &self.refusal {
             return Err(refusal.clone());
         }
@@ -305,10 +315,11 @@ impl Tail {
         };
         self.claimed = self.claimed.max(header.synced_through());
         self.index.frame(place, header.timestamp_ms);
-        self.put(&header.encode(self.stretch.salt, place.at), &measured);
-        self.next = Place { offset: header.next(), at: place.at.plus(bytes) };
+        self.put(&header, place.at, &measured);
+        let next = Place { offset: header.next(), at: place.at.plus(bytes) };
+        self.next = next;
         self.appends.bytes += bytes;
-        Ok(place)
+        Ok(place..next)
     }
 
     /// Bytes that still fit into the stretch; all of them if nothing is in it.
@@ -322,6 +333,7 @@ impl Tail {
     }
 
     /// Ends the stretch here and begins the next one, large enough for a frame of `bytes`.
+    #[cold]
     pub(crate) fn begin_stretch(&mut self, salt: u64, bytes: u64) {
         let bytes_max = bytes.max(self.segment_bytes - segment::HEADER_BYTES as u64);
         let number = self.stretch.number + 1;
@@ -333,30 +345,39 @@ impl Tail {
     }
 
     /// Copies a frame in.
-    fn put(&mut self, header: &[u8; HEADER_BYTES], measured: &Measured<Payload<'_>>) {
+    #[inline]
+    fn put(&mut self, header: &Header, at: Location, measured: &Measured<Payload<'_>>) {
         if self.filling.position() >= CHUNK_BYTES {
             self.next_chunk();
         }
+        let salt = self.stretch.salt;
         let padding = frame::padding(measured.payload_bytes);
         let bytes = HEADER_BYTES + measured.payload_bytes as usize + padding;
         let Some(frame) = self.filling.room().get_mut(..bytes) else {
-            self.push(header);
-            measured.payload.each_part(|part| self.push(part));
-            self.push(&ZEROS[..padding]);
-            return;
+            return self.put_in_pieces(&header.encode(salt, at), measured, padding);
         };
-        let (head, mut rest) = frame.split_at_mut(HEADER_BYTES);
-        head.copy_from_slice(header);
+        // The padding is in the last word, which the rest may go over.
+        if let Some(last) = frame.last_chunk_mut() {
+            *last = ZEROS;
+        }
+        let (head, mut rest) = frame.split_first_chunk_mut().expect("a frame is at least a header");
+        header.encode_to(head, salt, at);
         measured.payload.each_part(|part| {
             let (now, later) = mem::take(&mut rest).split_at_mut(part.len());
             now.copy_from_slice(part);
             rest = later;
         });
-        rest.fill(0);
         self.filling.publish(bytes);
     }
 
-    /// Copies some bytes of a frame in that does not fit into the chunk.
+    /// Copies a frame in that goes on in the next chunk.
+    #[cold]
+    fn put_in_pieces(&mut self, header: &[u8], measured: &Measured<Payload<'_>>, padding: usize) {
+        self.push(header);
+        measured.payload.each_part(|part| self.push(part));
+        self.push(&ZEROS[..padding]);
+    }
+
     fn push(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             let position = self.filling.position();
@@ -371,6 +392,7 @@ impl Tail {
         }
     }
 
+    #[cold]
     fn next_chunk(&mut self) {
         self.filling = begin_chunk(&mut self.pool, self.filling.chunk().end());
         self.ring.put(Arc::clone(self.filling.chunk()));

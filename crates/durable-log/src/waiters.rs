@@ -108,7 +108,10 @@ impl Woken {
 }
 
 impl Drop for Woken {
+    #[inline]
     fn drop(&mut self) {
-        self.0.drain(..).for_each(Wake::wake);
+        if !self.0.is_empty() {
+            self.0.drain(..).for_each(Wake::wake);
+        }
     }
 }

@@ -90,9 +90,10 @@ impl Model {
         let records = [&record[..]];
         let payload = Payload::Records(&records);
         let measured = payload.measure(u32::try_from(payload.bytes()).unwrap(), 9);
-        let place = self.tail.append(measured, self.durable.offset, &|| 2).unwrap();
+        let Range { start: place, end: next } =
+            self.tail.append(measured, self.durable.offset, &|| 2).unwrap();
         assert_eq!(place, *self.ends.last().unwrap());
-        let next = self.tail.next();
+        assert_eq!(next, self.tail.next());
         let frame = frame_at(self.tail.ring(), place.at, next.at.get() - place.at.get());
         let header = frame[..HEADER_BYTES].try_into().unwrap();
         let header = Header::decode(header, self.tail.stretch().salt, place.at).unwrap();
