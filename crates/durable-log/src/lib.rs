@@ -7,6 +7,34 @@
 //!
 //! Another process follows the log with a [`Follower`], which reads its files without a lock.
 //!
+//! ```
+//! use durable_log::host::Host;
+//! use durable_log::{Log, Options, Reached};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let temp = tempfile::tempdir()?;
+//! # let dir = temp.path();
+//! let (log, _) = Log::open(&Host::real(), dir, Options::default())?;
+//! let first = log.append(&[b"together", b"or not at all"])?.first;
+//!
+//! // This thread leads a sync, unless another does that will serve both.
+//! log.append(&[b"durable"])?.wait_synced()?;
+//!
+//! // Futures, of any executor, leave it to the committer.
+//! async fn write(log: &Log) -> Result<(), Box<dyn std::error::Error>> {
+//!     log.append(&[b"awaited"])?.await?;
+//!     Ok(())
+//! }
+//! let committer = log.start_committer()?;
+//!
+//! // Who follows the log is told without asking for a sync.
+//! assert!(log.wait_for(first, Reached::Durable).wait()? >= first + 3);
+//! drop(committer);
+//! log.close()?;
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! What holds at any time, whatever crashes:
 //!
 //! - Every record that was ever said to be durable is there, byte for byte, or opening is an error
@@ -19,7 +47,8 @@
 //! The files are described in `docs/formats/log.md`, and with the code in `frame`, `segment` and
 //! `marker`. Of the other modules, `tail` holds what is in memory, in chunks (`chunk`) that are
 //! found and read without a lock (`ring`), `writer` brings it to files, `commit` decides who syncs
-//! for whom, `recovery` opens what was left, `core` has the locks.
+//! for whom, `committer` does what nobody leads, `wait` is for who only wants to be told, `recovery`
+//! opens what was left, `core` has the locks.
 //!
 //! Not here: what a record means, and any network.
 
@@ -55,6 +84,9 @@ mod waiters;
 mod walk;
 mod writer;
 
+/// The machine below: [`host::Host::real`] is the operating system's, [`host::sim::Machine`] a simulated one.
+pub use host;
+
 pub use commit::Ticket;
 pub use committer::{Committer, StartError};
 pub use error::{
@@ -72,3 +104,7 @@ pub use read::{Record, Slice};
 pub use recovery::{Recovery, Torn};
 pub use trim::Retention;
 pub use wait::{Arrival, Reached, Room};
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

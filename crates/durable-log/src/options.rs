@@ -14,7 +14,9 @@ pub struct Options {
     /// Most bytes of one append: its records and four bytes for each record's length.
     pub append_bytes_max: u32,
     /// The committer starts a sync when so many bytes are not durable, so that a small sync that
-    /// somebody waits for finds little left to do.
+    /// somebody waits for finds little left to do. What is left bounds how long that takes: beside
+    /// 64 MiB/s of other appends, a record every 20 ms that is waited for took 1.5 ms with 4 MiB, 0.6 ms
+    /// with 1 MiB, and with 256 KiB 0.3 ms as it did alone.
     pub sync_ahead_bytes: u64,
     /// The same by the number of records; `None` leaves it to the bytes.
     pub sync_ahead_records: Option<u64>,
