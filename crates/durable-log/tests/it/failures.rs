@@ -89,6 +89,28 @@ fn a_failed_sync_of_a_segments_first_records_is_survived() {
 }
 
 #[test]
+fn a_file_whose_sync_failed_is_not_used_for_another_segment() {
+    for failing in [false, true] {
+        let machine = Machine::new(1);
+        let log = Place::on(&machine).open();
+        // So full that nothing is cut off, whichever way the segment ends.
+        append(&log, 0..5);
+        log.sync().unwrap();
+        log.append(&[&[9; 100]]).unwrap();
+        if failing {
+            fail_next_sync(&machine, Reached::Nothing);
+        }
+        log.sync().unwrap();
+        append(&log, 6..8);
+        log.roll().unwrap();
+        assert_eq!(log.trim(Offset::new(6)).unwrap(), Offset::new(6));
+        append(&log, 8..20);
+        log.sync().unwrap();
+        assert_eq!(log.stats().recycled, u64::from(!failing), "failing: {failing}");
+    }
+}
+
+#[test]
 fn a_failed_sync_while_a_segment_is_ended_is_survived() {
     for reached in REACHED {
         let machine = Machine::new(1);

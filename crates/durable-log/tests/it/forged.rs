@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use durable_log::OpenError;
+use durable_log::{Offset, OpenError};
 use host::sim::{Lost, Machine};
 
 use crate::support::{Place, all};
@@ -174,8 +174,32 @@ fn a_frame_that_goes_on_behind_the_end_of_its_segment_is_refused() {
         let last = SEGMENT_BYTES + 144;
         bytes.resize(bytes.len() + 8, 0);
         put(bytes, last + 8, &112_u32.to_le_bytes());
+        put(bytes, last + FRAME_BYTES, &108_u32.to_le_bytes());
     });
     forgery.check_refused(path);
+}
+
+#[test]
+fn a_mark_of_the_beginning_that_its_segment_does_not_fit_is_refused() {
+    let place = Place::simulated();
+    let log = place.open();
+    for n in 0..4_u8 {
+        log.append(&[&[n; 100]]).unwrap();
+        log.roll().unwrap();
+    }
+    log.trim(Offset::new(3)).unwrap();
+    drop(log);
+    let path = place.dir.join("start");
+    let mut mark = place.read_file(&path);
+    assert_eq!(u64_at(&mark, 24), 3);
+    put(&mut mark, 24, &2_u64.to_le_bytes());
+    let crc = crc32c::crc32c_append(crc32c::crc32c(&mark[..12]), &mark[16..]);
+    put(&mut mark, 12, &crc.to_le_bytes());
+    place.write_file(&path, &mark);
+    match place.try_open() {
+        Err(OpenError::Damaged { path: named, .. }) => assert_eq!(named, path),
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]
