@@ -54,7 +54,7 @@ pub(crate) struct Core {
     /// What was cut when the log was opened.
     pub(crate) torn_bytes: u64,
     /// Kept until the log goes.
-    pub(crate) _lock: Box<dyn DirLock>,
+    pub(crate) lock: Arc<dyn DirLock>,
 }
 
 /// The segment files of a log, oldest first; the last one is the active one.

@@ -86,6 +86,9 @@ pub enum AppendError {
     /// The disk is full. Make room, then retry.
     #[error("no room on the disk for more records")]
     NoSpace,
+    /// The end of the log is being cut. Retry with the log that comes out of that.
+    #[error("the end of the log is being cut")]
+    Truncating,
     /// The log was closed.
     #[error("the log is closed")]
     Closed,
@@ -190,6 +193,12 @@ pub enum ReadError {
 /// Why old segments were not removed. What was removed before the error stays removed.
 #[derive(Debug, thiserror::Error)]
 pub enum TrimError {
+    /// Storage failed, or the log goes on in another handle; this one refuses everything.
+    #[error("the log failed: {why}")]
+    Failed {
+        /// The first failure.
+        why: Arc<str>,
+    },
     /// The operating system said no. Retry later.
     #[error("{}: {source}", path.display())]
     Io {
@@ -198,4 +207,48 @@ pub enum TrimError {
         /// What it said.
         source: io::Error,
     },
+}
+
+/// Why the end of the log was not cut off.
+#[derive(Debug, thiserror::Error)]
+pub enum TruncateError {
+    /// The cut would be before the log's beginning.
+    #[error("trimmed: the log begins at offset {start}")]
+    Trimmed {
+        /// First offset that is still there.
+        start: Offset,
+    },
+    /// The disk is full. Make room, then retry.
+    #[error("no room on the disk to cut the log")]
+    NoSpace,
+    /// The log was closed.
+    #[error("the log is closed")]
+    Closed,
+    /// Bytes before the cut do not match their checksum.
+    #[error("{}: damaged at byte {at}: {why}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// Where in the file.
+        at: u64,
+        /// What is wrong there.
+        why: String,
+    },
+    /// The operating system said no.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// What it said.
+        source: io::Error,
+    },
+    /// Storage failed; the log refuses everything until it is opened again. It is cut or not.
+    #[error("the log failed: {why}")]
+    Failed {
+        /// The first failure.
+        why: Arc<str>,
+    },
+    /// The cut is decided, but the log could not be opened again. Open it again.
+    #[error("the log is cut, but does not open: {0}")]
+    Open(#[source] OpenError),
 }

@@ -79,6 +79,7 @@ mod spare;
 mod sync;
 mod tail;
 mod trim;
+mod truncate;
 mod wait;
 mod waiters;
 mod walk;
@@ -90,7 +91,8 @@ pub use host;
 pub use commit::Ticket;
 pub use committer::{Committer, StartError};
 pub use error::{
-    AppendError, ArrivalError, FollowError, OpenError, ReadError, SyncError, TrimError, WriteError,
+    AppendError, ArrivalError, FollowError, OpenError, ReadError, SyncError, TrimError,
+    TruncateError, WriteError,
 };
 pub use follow::{Followed, Follower};
 pub use inspect::{InspectedFrame, InspectedSegment, inspect, inspect_marker};

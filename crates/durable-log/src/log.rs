@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use host::Host;
+use host::{DirLock, Host};
 
 use crate::chunk;
 use crate::commit::{BATCH_CLASSES, Progress, Ticket};
@@ -179,6 +179,22 @@ impl Log {
         let Some(lock) = host.disk.lock(&dir.join(LOCK_NAME)).map_err(io)? else {
             return Err(OpenError::Locked { dir: dir.to_owned() });
         };
+        Self::open_locked(host, dir, options, lock.into())
+    }
+
+    /// Opens the log again in the directory that this handle has locked. This handle has ended.
+    pub(crate) fn open_again(&self) -> Result<Self, OpenError> {
+        let Core { host, dir, options, lock, .. } = &*self.core;
+        Ok(Self::open_locked(host, dir, options.clone(), Arc::clone(lock))?.0)
+    }
+
+    fn open_locked(
+        host: &Host,
+        dir: &Path,
+        options: Options,
+        lock: Arc<dyn DirLock>,
+    ) -> Result<(Self, Recovery), OpenError> {
+        let io = |source| OpenError::Io { path: dir.to_owned(), source };
         let mut recovered = recovery::recover(host, dir)?;
         let active = begin(host, dir, &options, &recovered)?;
         recovered.cut();
@@ -210,7 +226,7 @@ impl Log {
             published: Published::new(end, epoch),
             torn_bytes,
             options,
-            _lock: lock,
+            lock,
         };
         Ok((Self { core: Arc::new(core) }, report))
     }

@@ -294,7 +294,8 @@ pub(crate) fn establish(
     Ok(segment)
 }
 
-fn write_whole(
+/// Makes a blank the segment that `header` describes, with all its bytes durable and no name.
+pub(crate) fn write_whole(
     header: Header,
     path: &Path,
     blank: &Blank,

@@ -52,6 +52,10 @@ pub(crate) struct Spares {
 impl Core {
     /// A file for the next segment: a kept one, or a new one with room for `bytes`.
     pub(crate) fn blank(&self, bytes: u64) -> io::Result<Blank> {
+        if self.has_failed() {
+            // Another handle may have taken over, and with it these names.
+            return Err(io::Error::other("the log has failed"));
+        }
         let name = {
             let mut spares = lock(&self.spares);
             if let Some(mut kept) = spares.kept.pop() {

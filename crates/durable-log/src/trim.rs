@@ -55,6 +55,7 @@ impl Log {
     pub fn retain(&self, retention: &Retention) -> Result<Offset, TrimError> {
         let core = self.core();
         let _one_at_a_time = lock(&core.trim);
+        core.check_trim()?;
         let (end, now_ms) = (core.published.written_at(), core.now_ms());
         let segments = core.segments();
         let goes = |pair: &[Arc<Segment>]| {
@@ -124,6 +125,14 @@ impl Core {
         self.keep(blanks);
         let_go(gone);
         Ok(())
+    }
+
+    /// A handle that has ended must not touch what another one may own.
+    fn check_trim(&self) -> Result<(), TrimError> {
+        match &self.progress().failed {
+            Some(why) => Err(TrimError::Failed { why: Arc::clone(why) }),
+            None => Ok(()),
+        }
     }
 
     fn dir_error(&self, source: io::Error) -> TrimError {

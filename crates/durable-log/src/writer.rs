@@ -171,7 +171,11 @@ impl Core {
     }
 
     /// Makes everything written durable, wherever it then is.
-    fn settle(&self, writer: &mut Writer, sync: &MutexGuard<'_, ()>) -> Result<(), WriteError> {
+    pub(crate) fn settle(
+        &self,
+        writer: &mut Writer,
+        sync: &MutexGuard<'_, ()>,
+    ) -> Result<(), WriteError> {
         match self.sync_written(sync) {
             Ok(woken) => {
                 drop(woken);
@@ -315,7 +319,7 @@ impl Core {
 
     /// Makes the next segment's file without keeping writers from theirs.
     pub(crate) fn prepare_ahead(&self) {
-        if !lock(&self.writer).wants_spare() {
+        if self.has_failed() || !lock(&self.writer).wants_spare() {
             return;
         }
         let made = self.blank(self.options.segment_bytes);

@@ -335,6 +335,7 @@ fn append_error(error: AppendError) -> CommitError {
     match error {
         AppendError::TooLarge { size, limit } => CommitError::TooLarge { size, limit },
         AppendError::NoSpace => CommitError::NoSpace,
+        AppendError::Truncating => CommitError::Failed("the journal's end is being cut".to_owned()),
         AppendError::Closed => CommitError::Failed("the server is stopping".to_owned()),
         AppendError::Failed { why } => CommitError::Failed(why.to_string()),
     }

@@ -24,4 +24,5 @@ mod second_process;
 mod support;
 mod torn_ends;
 mod trimming;
+mod truncation;
 mod workload;

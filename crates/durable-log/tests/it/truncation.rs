@@ -1,0 +1,259 @@
+//! Goal: cutting the end keeps exactly the records below the cut, with their offsets and locations, and
+//! raises the epoch; a power cut leaves the log as it was or cut, and what was cut never comes back.
+//! Method: the simulated machine, cuts at every offset, a power cut at each operation of the cut and of the
+//! opening that finishes it.
+
+use std::collections::BTreeMap;
+
+use durable_log::{AppendError, Location, Log, Offset, OpenError, TrimError, TruncateError};
+use host::sim::{Kept, Lost, Machine, Seeded};
+
+use crate::support::{Place, all};
+
+fn record(n: u64) -> Vec<u8> {
+    vec![n.to_le_bytes()[0]; 60 + usize::try_from(n).unwrap() * 7]
+}
+
+/// Frames of one to four records in three segments; returns where each record lies.
+fn twelve(place: &Place) -> (Log, BTreeMap<u64, Location>) {
+    let log = place.open();
+    let mut places = BTreeMap::new();
+    let mut n = 0;
+    for count in [1, 4, 2, 3, 2] {
+        let records: Vec<_> = (n..n + count).map(record).collect();
+        let slices: Vec<&[u8]> = records.iter().map(|record| &record[..]).collect();
+        let mut at = log.append(&slices).unwrap().at;
+        for record in &records {
+            places.insert(n, at);
+            at = at.plus(record.len() as u64 + 4);
+            n += 1;
+        }
+        if n == 5 || n == 10 {
+            log.roll().unwrap();
+        }
+    }
+    (log, places)
+}
+
+#[track_caller]
+fn check(log: &Log, numbers: std::ops::Range<u64>, places: &BTreeMap<u64, Location>) {
+    assert_eq!(log.positions().start, Offset::new(numbers.start));
+    assert_eq!(all(log), numbers.clone().map(record).collect::<Vec<_>>());
+    for n in numbers {
+        let bytes = record(n);
+        let slice = log.slice(places[&n], u32::try_from(bytes.len()).unwrap()).unwrap();
+        assert_eq!(slice.read().unwrap(), bytes);
+    }
+}
+
+fn cut_power(machine: &Machine, seed: u64) {
+    match seed {
+        0 => machine.crash(&mut Lost),
+        1 => machine.crash(&mut Kept),
+        seed => machine.crash(&mut Seeded::new(seed)),
+    }
+}
+
+#[test]
+fn a_cut_at_any_offset_keeps_what_is_below_it_and_begins_an_epoch() {
+    for end in 0..=12 {
+        let machine = Machine::new(end);
+        let (old, places) = twelve(&Place::on(&machine));
+        let log = old.truncate_after(Offset::new(end)).unwrap();
+        check(&log, 0..end, &places);
+        assert_eq!(log.epoch() > old.epoch(), end < 12, "at {end}");
+        let next = log.append(&[b"another history"]).unwrap();
+        assert_eq!(next.first, Offset::new(end));
+        log.sync().unwrap();
+        let mut expected: Vec<_> = (0..end).map(record).collect();
+        expected.push(b"another history".to_vec());
+        let epoch = log.epoch();
+        drop((old, log));
+        machine.crash(&mut Lost);
+        let (log, _) = Place::on(&machine).reopen();
+        assert_eq!(all(&log), expected);
+        assert!(log.epoch() > epoch);
+    }
+}
+
+#[test]
+fn the_epoch_of_a_cut_is_never_one_that_was_seen() {
+    let place = Place::simulated();
+    let (mut log, _) = twelve(&place);
+    let mut seen = vec![log.epoch()];
+    for end in [11, 7, 7, 3, 1] {
+        log.append(&[b"x"]).unwrap();
+        let cut = log.truncate_after(Offset::new(end)).unwrap();
+        assert!(seen.iter().all(|epoch| *epoch < cut.epoch()));
+        let segments = cut.oldest_segments();
+        assert!(segments.windows(2).all(|pair| pair[0].epoch <= pair[1].epoch));
+        seen.push(cut.epoch());
+        log = cut;
+    }
+}
+
+#[test]
+fn a_power_cut_at_any_operation_of_a_cut_leaves_the_log_as_it_was_or_cut() {
+    for end in [0, 3, 5, 9, 11] {
+        for operation in 1.. {
+            let machine = Machine::new(operation);
+            let (log, places) = twelve(&Place::on(&machine));
+            log.sync().unwrap();
+            let epoch = log.epoch();
+            machine.crash_at(machine.counts().operations + operation);
+            let result = log.truncate_after(Offset::new(end));
+            let done = result.is_ok();
+            drop((log, result));
+            for seed in 0..8 {
+                let machine = machine.fork();
+                cut_power(&machine, seed);
+                check_recovery(&machine, seed, done.then_some(end), end, epoch.get(), &places);
+            }
+            if done {
+                break;
+            }
+        }
+    }
+}
+
+/// Opens with the power cut at each operation, then in peace: it is always the same log.
+fn check_recovery(
+    machine: &Machine,
+    seed: u64,
+    sure: Option<u64>,
+    end: u64,
+    epoch: u64,
+    places: &BTreeMap<u64, Location>,
+) {
+    let found = |machine: &Machine| {
+        let (log, recovery) = Place::on(machine).reopen();
+        assert!(recovery.torn.is_none(), "{:?}", recovery.torn);
+        let found = log.positions().durable.get();
+        assert!(found == end || (found == 12 && sure.is_none()), "{found} records, cut at {end}");
+        check(&log, 0..found, places);
+        assert!(log.epoch().get() > epoch);
+        found
+    };
+    let first = found(&machine.fork());
+    for operation in 1.. {
+        let again = machine.fork();
+        again.crash_at(again.counts().operations + operation);
+        let opened = Place::on(&again).try_open();
+        if !again.is_off() {
+            break;
+        }
+        drop(opened);
+        cut_power(&again, seed);
+        assert_eq!(found(&again), first);
+    }
+}
+
+#[test]
+fn the_handle_from_before_a_cut_refuses_everything_and_keeps_its_hands_off() {
+    let place = Place::simulated();
+    let (old, places) = twelve(&place);
+    old.append(&[b"not durable"]).unwrap();
+    let ticket = old.ticket(Offset::new(13));
+    let log = old.truncate_after(Offset::new(6)).unwrap();
+    // It was made durable before it was cut, and whoever asks later is told that the handle has ended.
+    ticket.wait().map_or_else(|error| assert!(error.to_string().contains("cut")), drop);
+    assert!(matches!(old.append(&[b"x"]), Err(AppendError::Failed { .. })));
+    assert!(old.write_out().is_err() && old.roll().is_err());
+    assert!(matches!(old.trim(Offset::new(5)), Err(TrimError::Failed { .. })));
+    assert!(matches!(old.truncate_after(Offset::new(1)), Err(TruncateError::Failed { .. })));
+    old.close().unwrap_err();
+    for n in 0..40_u8 {
+        log.append(&[&[n; 700]]).unwrap();
+        log.sync().unwrap();
+    }
+    check(&log.truncate_after(Offset::new(6)).unwrap(), 0..6, &places);
+}
+
+#[test]
+fn what_is_refused_leaves_the_log_as_it_was() {
+    let place = Place::simulated();
+    let (log, places) = twelve(&place);
+    let same = log.truncate_after(Offset::new(12)).unwrap();
+    assert_eq!(same.epoch(), log.epoch());
+    log.trim(Offset::new(5)).unwrap();
+    assert!(matches!(
+        log.truncate_after(Offset::new(4)),
+        Err(TruncateError::Trimmed { start }) if start == Offset::new(5)
+    ));
+    log.append(&[&record(12)]).unwrap();
+    assert_eq!(log.epoch(), same.epoch());
+    let mut places = places;
+    let at = log.append(&[&record(13)]).unwrap().at;
+    places.insert(13, at);
+    places.remove(&12);
+    assert_eq!(all(&log).len(), 9);
+    check(&log.truncate_after(Offset::new(5)).unwrap(), 5..5, &places);
+}
+
+#[test]
+fn a_fault_before_the_cut_is_decided_changes_nothing() {
+    for operation in 1..8 {
+        let machine = Machine::new(1);
+        let (log, places) = twelve(&Place::on(&machine));
+        log.sync().unwrap();
+        machine.fail_at(machine.counts().operations + operation);
+        match log.truncate_after(Offset::new(6)) {
+            Ok(log) => check(&log, 0..6, &places),
+            Err(TruncateError::Failed { .. } | TruncateError::Open(_)) => {
+                drop(log);
+                machine.kill();
+                let (log, _) = Place::on(&machine).reopen();
+                let found = log.positions().durable.get();
+                assert!(found == 6 || found == 12);
+                check(&log, 0..found, &places);
+            }
+            Err(_) => {
+                check(&log, 0..12, &places);
+                log.append(&[b"goes on"]).unwrap();
+                log.sync().unwrap();
+            }
+        }
+    }
+}
+
+#[test]
+fn a_cut_that_was_decided_and_is_damaged_is_an_error() {
+    let machine = Machine::new(1);
+    let (log, _) = twelve(&Place::on(&machine));
+    log.sync().unwrap();
+    // The power goes when later segments are being removed.
+    let mut path = None;
+    for operation in 1..30 {
+        let machine = machine.fork();
+        machine.kill();
+        let (log, _) = Place::on(&machine).reopen();
+        machine.crash_at(machine.counts().operations + operation);
+        let result = log.truncate_after(Offset::new(3));
+        drop(result);
+        machine.crash(&mut Kept);
+        let place = Place::on(&machine);
+        let names = place.host.disk.list(&place.dir).unwrap();
+        if let Some(entry) = names.iter().find(|entry| entry.name.ends_with(".cut")) {
+            path = Some((machine.fork(), place.dir.join(&entry.name)));
+        }
+    }
+    let (machine, path) = path.expect("the cut is decided at some operation");
+    let place = Place::on(&machine);
+    let good = place.read_file(&path);
+    for bit in (0..128 * 8).step_by(7) {
+        let mut bytes = good.clone();
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        place.write_file(&path, &bytes);
+        match place.try_open() {
+            Err(
+                OpenError::Damaged { path: named, .. }
+                | OpenError::UnknownVersion { path: named, .. },
+            ) => {
+                assert_eq!(named, path);
+            }
+            other => panic!("bit {bit}: {other:?}"),
+        }
+    }
+    place.write_file(&path, &good);
+    assert_eq!(all(&place.open()).len(), 3);
+}
