@@ -14,8 +14,8 @@ use std::time::Duration;
 use durable_log::{Log, Options};
 use host::Host;
 
-const BURSTS: usize = 200;
-const APPENDS: usize = 32 << 10;
+const BURSTS: usize = 60;
+const APPENDS: usize = 128 << 10;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut args = std::env::args().skip(1);

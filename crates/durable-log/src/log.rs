@@ -261,7 +261,7 @@ impl Log {
             payload_bytes.ok_or_else(|| AppendError::TooLarge { size, limit: u64::from(limit) })?;
         let measured = payload.measure(payload_bytes, core.host.clock.wall_coarse().millis());
         let mut woken = Woken::default();
-        let mut tail = core.tail();
+        let mut tail = core.tail_to_append();
         let durable = core.published.durable();
         let before = tail.unsynced_bytes();
         let Range { start: place, end: next } =
