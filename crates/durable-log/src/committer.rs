@@ -55,6 +55,7 @@ enum Due {
     Sync,
     Mark,
     Prepare,
+    Roll,
     Later(Monotonic),
     Never,
 }
@@ -130,6 +131,11 @@ impl Core {
                     self.prepare_ahead();
                     self.progress()
                 }
+                Due::Roll => {
+                    drop(progress);
+                    self.end_old_segment();
+                    self.progress()
+                }
                 Due::Later(then) => {
                     progress.committer.state = State::Dozing;
                     let time = then.since(self.host.clock.monotonic());
@@ -169,7 +175,28 @@ impl Core {
         progress
     }
 
+    /// Ends the active segment because of its age.
+    fn end_old_segment(&self) {
+        if let Err(error) = self.roll() {
+            tracing::debug!(%error, "an old segment could not be ended");
+            let later = i64::try_from(INTERVAL.as_millis()).unwrap_or(i64::MAX);
+            self.tail().expire_at(self.now_ms().saturating_add(later));
+        }
+    }
+
     fn due(&self, progress: &mut Progress) -> Due {
+        let due = self.due_for_syncs(progress);
+        let Some(left) = self.tail().expires_in(self.now_ms()) else { return due };
+        let then = self.host.clock.monotonic() + left;
+        match due {
+            Due::Later(_) | Due::Never if left.is_zero() => Due::Roll,
+            Due::Later(earlier) => Due::Later(earlier.min(then)),
+            Due::Never => Due::Later(then),
+            due => due,
+        }
+    }
+
+    fn due_for_syncs(&self, progress: &mut Progress) -> Due {
         if progress.failed.is_some() {
             return Due::Never;
         }

@@ -206,7 +206,8 @@ impl Log {
         let pool_max =
             usize::try_from(options.unsynced_bytes_max).unwrap_or(usize::MAX) / chunk::CHUNK_BYTES;
         let Header { salt, newest_ms, epoch, .. } = active.header;
-        let tail = Tail::new(end, salt, newest_ms, options.segment_bytes, pool_max.clamp(2, 4096));
+        let tail = Tail::new(end, salt, newest_ms, options.segment_bytes, pool_max.clamp(2, 4096))
+            .with_age_max(options.segment_age_max);
         let core = Core {
             host: host.clone(),
             dir: dir.to_owned(),

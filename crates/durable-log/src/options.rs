@@ -11,6 +11,9 @@ use crate::segment;
 pub struct Options {
     /// Size of a segment file, header included. A larger append gets a segment that fits it.
     pub segment_bytes: u64,
+    /// A segment whose first record is so old is ended: by the committer, or by the next append.
+    /// `None`: segments are ended by their size alone.
+    pub segment_age_max: Option<Duration>,
     /// Most bytes of one append: its records and four bytes for each record's length.
     pub append_bytes_max: u32,
     /// The committer starts a sync when so many bytes are not durable, so that a small sync that
@@ -31,6 +34,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             segment_bytes: 64 << 20,
+            segment_age_max: None,
             append_bytes_max: 32 << 20,
             sync_ahead_bytes: 4 << 20,
             sync_ahead_records: None,

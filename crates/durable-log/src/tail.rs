@@ -16,6 +16,7 @@
 use std::mem;
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use crate::chunk::{self, CHUNK_BYTES, Chunk, Filling};
 use crate::crc;
@@ -208,6 +209,10 @@ pub(crate) struct Tail {
     pool: Vec<Arc<Chunk>>,
     pool_max: usize,
     segment_bytes: u64,
+    /// How old a stretch may grow, in milliseconds.
+    age_max_ms: Option<i64>,
+    /// When the stretch is too old; never for an empty one.
+    expires_ms: i64,
     /// Highest offset that a frame or segment header claims to be durable.
     claimed: Offset,
     durable: Location,
@@ -249,6 +254,8 @@ impl Tail {
             pool,
             pool_max,
             segment_bytes,
+            age_max_ms: None,
+            expires_ms: i64::MAX,
             claimed: next.offset,
             durable: next.at,
             refusal: None,
@@ -256,6 +263,27 @@ impl Tail {
             no_spare: false,
             appends: Appends::default(),
             waiters: Waiters::default(),
+        }
+    }
+
+    /// Ends stretches that are older than this.
+    #[must_use]
+    pub(crate) fn with_age_max(mut self, age_max: Option<Duration>) -> Self {
+        self.age_max_ms = age_max.map(|age| i64::try_from(age.as_millis()).unwrap_or(i64::MAX));
+        self
+    }
+
+    /// How long it is until the stretch is too old; `None` when it will not be, or cannot be ended.
+    pub(crate) fn expires_in(&self, now_ms: i64) -> Option<Duration> {
+        let can_end = self.refusal.is_none() && !self.stuck && !self.no_spare;
+        let ms = self.expires_ms.saturating_sub(now_ms).max(0).cast_unsigned();
+        (can_end && self.expires_ms != i64::MAX).then(|| Duration::from_millis(ms))
+    }
+
+    /// Says that the stretch, if it is too old, could not be ended before then.
+    pub(crate) fn expire_at(&mut self, then_ms: i64) {
+        if self.expires_ms != i64::MAX {
+            self.expires_ms = then_ms;
         }
     }
 
@@ -303,6 +331,11 @@ impl Tail {
                 return Err(AppendError::NoSpace);
             }
             self.begin_stretch(salt(), bytes);
+        } else if measured.timestamp_ms >= self.expires_ms && !self.no_spare {
+            self.begin_stretch(salt(), bytes);
+        }
+        if let Some(age_max) = self.age_max_ms.filter(|_| self.stretch_is_empty()) {
+            self.expires_ms = measured.timestamp_ms.saturating_add(age_max);
         }
         let place = self.next;
         let header = Header {
@@ -341,6 +374,7 @@ impl Tail {
         let next = Stretch::new(number, salt, bytes_max, &self.index);
         self.stretch.next.get_or_init(|| Arc::clone(&next));
         self.stretch = next;
+        self.expires_ms = i64::MAX;
         self.claimed = self.claimed.max(self.next.offset);
     }
 

@@ -222,3 +222,39 @@ fn retention_goes_by_age_by_size_and_by_offset() {
     check(&log, 6..8);
     assert_eq!(retain(size(0)), 8);
 }
+
+#[test]
+fn a_segment_is_ended_by_the_first_append_after_its_time() {
+    let machine = Machine::new(1);
+    let mut place = Place::on(&machine);
+    place.options.segment_age_max = Some(Duration::from_secs(10));
+    let log = place.open();
+    let mut expected = 1;
+    for (secs, ends) in [(0, false), (9, false), (2, true), (9, false), (1, true), (100, true)] {
+        machine.advance(Duration::from_secs(secs));
+        log.append(&[b"x"]).unwrap();
+        log.write_out().unwrap();
+        expected += u64::from(ends);
+        assert_eq!(log.stats().segments, expected, "{secs} s later");
+    }
+    // An empty segment does not age.
+    log.roll().unwrap();
+    machine.advance(Duration::from_secs(1000));
+    log.append(&[b"x"]).unwrap();
+    log.write_out().unwrap();
+    assert_eq!(log.stats().segments, expected + 1);
+}
+
+#[test]
+fn the_committer_ends_an_old_segment_of_an_idle_log() {
+    let mut place = Place::new();
+    place.options.segment_age_max = Some(Duration::from_millis(5));
+    let log = place.open();
+    log.append(&[b"x"]).unwrap();
+    let committer = log.start_committer().unwrap();
+    while log.stats().segments == 1 {
+        std::thread::yield_now();
+    }
+    drop(committer);
+    assert_eq!(log.positions().durable, Offset::new(1));
+}
