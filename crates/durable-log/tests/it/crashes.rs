@@ -7,7 +7,7 @@ use host::sim::{Kept, Lost, Machine, Seeded};
 use proptest::prelude::*;
 
 use crate::support::Place;
-use crate::workload::Op::{self, Append, Close, Kill, Roll, Sync, Trim, WriteOut};
+use crate::workload::Op::{self, Append, Close, Cut, Kill, Roll, Sync, Trim, WriteOut};
 use crate::workload::{Said, index, run};
 
 fn crash(machine: &Machine, seed: u64) {
@@ -200,6 +200,7 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
         3 => Just(Sync),
         1 => Just(Roll),
         1 => Just(Trim),
+        1 => Just(Cut),
         1 => Just(Close),
         1 => Just(Kill),
     ];

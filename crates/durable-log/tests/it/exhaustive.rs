@@ -28,6 +28,8 @@ use crate::support::{Place, small};
 use crate::workload::{Found, Op, Said, run_seeing};
 
 const APPENDS_MAX: usize = 4;
+/// What workloads do besides appending.
+const OTHERS: [Op; 7] = [Op::WriteOut, Op::Sync, Op::Roll, Op::Trim, Op::Cut, Op::Close, Op::Kill];
 /// Power cuts with more outcomes than this are sampled.
 pub(crate) const OUTCOMES_MAX: usize = 400;
 /// The power goes again during the recovery from workloads up to this length; of longer ones in one of so
@@ -171,14 +173,7 @@ impl Explorer {
         let appends =
             ops[self.plan.begin.len()..].iter().filter(|op| matches!(op, Op::Append(..))).count();
         let append = self.plan.appends.get(appends).map(|(count, len)| Op::Append(*count, *len));
-        for op in append.into_iter().chain([
-            Op::WriteOut,
-            Op::Sync,
-            Op::Roll,
-            Op::Trim,
-            Op::Close,
-            Op::Kill,
-        ]) {
+        for op in append.into_iter().chain(OTHERS) {
             ops.push(op);
             self.explore(ops);
             ops.pop();

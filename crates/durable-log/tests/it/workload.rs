@@ -19,6 +19,8 @@ pub(crate) enum Op {
     Roll,
     /// Everything that is durable.
     Trim,
+    /// The last record, also when it is a part of an append.
+    Cut,
     Close,
     /// The process dies.
     Kill,
@@ -37,6 +39,8 @@ pub(crate) struct Said {
     pub(crate) trimmed: usize,
     /// The log may begin here, if the trim that was begun got through.
     pub(crate) trim_begun: usize,
+    /// The log may end exactly here, if the cut that was begun got through.
+    pub(crate) cut_begun: Option<usize>,
     /// Records ever made.
     serial: u64,
     /// Under which epochs each offset was given away, to be never given under one of them again.
@@ -89,6 +93,7 @@ impl Said {
                 self.trimmed = index(log.trim(Offset::new(self.durable as u64)).ok()?);
                 self.trim_begun = self.trimmed;
             }
+            Op::Cut => return self.cut(log),
             Op::Close => {
                 log.close().ok()?;
                 self.durable = self.records.len();
@@ -115,6 +120,20 @@ impl Said {
         }
         self.records.extend(records);
         Some(())
+    }
+
+    fn cut(&mut self, log: Log) -> Option<Log> {
+        let end = self.records.len().saturating_sub(1).max(self.trimmed);
+        self.cut_begun = Some(end);
+        let log = log.truncate_after(Offset::new(end as u64)).ok()?;
+        assert_eq!(index(log.positions().appended), end);
+        self.check_epoch(&log);
+        self.cut_begun = None;
+        self.records.truncate(end);
+        self.durable = self.durable.min(end);
+        self.written = self.written.min(end);
+        self.hear(&log);
+        Some(log)
     }
 
     /// A record that was never made before.
@@ -164,15 +183,22 @@ impl Said {
         self.durable = found.end();
         self.trimmed = found.start;
         self.trim_begun = found.start;
+        self.cut_begun = None;
         found
+    }
+
+    /// How many records were promised, given what is found: a cut that got through takes its promises along.
+    pub(crate) fn durable_of(&self, found: &Found) -> usize {
+        let cut = self.cut_begun.is_some_and(|end| found.end() == end);
+        if cut { self.durable.min(found.end()) } else { self.durable }
     }
 
     /// What must hold of what is found, whatever happened.
     #[track_caller]
     pub(crate) fn check(&self, found: &Found) {
         assert!(found.start >= self.trimmed && found.start <= self.trim_begun.max(self.trimmed));
-        let end = found.end();
-        assert!(end >= self.durable, "{end} records, {} promised", self.durable);
+        let (end, durable) = (found.end(), self.durable_of(found));
+        assert!(end >= durable, "{end} records, {durable} promised");
         assert_eq!(Some(&found.records[..]), self.records.get(found.start..end));
     }
 }
