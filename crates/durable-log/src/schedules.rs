@@ -336,6 +336,39 @@ fn a_log_that_is_closed_answers_all_who_wait() {
 }
 
 #[test]
+fn a_cut_answers_all_who_wait_through_the_old_handle() {
+    explore(|| {
+        let bed = Bed::new(options());
+        bed.write(0, any_way()).unwrap();
+        bed.write(1, any_way()).unwrap();
+        let committer = thread_rng().gen_bool(0.5).then(|| bed.log.start_committer().unwrap());
+        let writers = (2..4_u8).map(|record| {
+            bed.spawn(move |bed| {
+                // Durable before the cut, or refused; which, only the schedule knows.
+                let Ok(appended) = bed.log.append(&[&[record; 40]]) else { return };
+                match any_way() {
+                    Way::Future => drop(block_on(appended.ticket())),
+                    Way::Thread | Way::All => drop(appended.wait_synced()),
+                }
+            })
+        });
+        let writers = writers.collect();
+        let waits: Vec<_> = [Reached::Appended, Reached::Written, Reached::Durable]
+            .into_iter()
+            .map(|reached| bed.spawn(move |bed| bed.log.wait_for(Offset::new(50), reached).wait()))
+            .collect();
+        let cut = bed.log.truncate_after(Offset::new(1)).unwrap();
+        join(writers);
+        assert!(join(waits).into_iter().all(|result| result.is_err()));
+        drop(committer);
+        assert!(cut.epoch() > bed.log.epoch());
+        let bed = Bed { log: cut, ..bed };
+        bed.write(4, any_way()).unwrap();
+        assert_eq!(bed.log.positions().durable, Offset::new(2));
+    });
+}
+
+#[test]
 fn arrivals_end_with_the_committer_though_none_ran() {
     explore(|| {
         let bed = Bed::new(options());
