@@ -72,6 +72,13 @@ impl SegmentList {
         self.files.first().map_or(self.stretch.base.offset, |first| first.header.base.offset)
     }
 
+    /// Which segment file a durable record lies in; `None` if it was trimmed.
+    #[inline]
+    pub(crate) fn holder(&self, offset: Offset) -> Option<usize> {
+        let after = self.files.partition_point(|segment| segment.header.base.offset <= offset);
+        after.checked_sub(1)
+    }
+
     /// The segment file that a written location lies in; `None` if it was trimmed.
     pub(crate) fn of(&self, at: Location) -> Option<&Arc<Segment>> {
         let after = self.files.partition_point(|segment| segment.header.base.at <= at);
@@ -199,6 +206,18 @@ impl Published {
 impl Core {
     pub(crate) fn tail(&self) -> MutexGuard<'_, Tail> {
         lock(&self.tail)
+    }
+
+    /// Copies appended bytes from `at` on, as many as are in memory; `None` if that one is not.
+    pub(crate) fn copy_tail(&self, to: &mut [u8], at: Location) -> Option<usize> {
+        let mut copied = 0;
+        while copied < to.len() {
+            let Some(bytes) = self.tail_bytes(at.plus(copied as u64)) else { break };
+            let n = bytes.len().min(to.len() - copied);
+            to[copied..copied + n].copy_from_slice(&bytes[..n]);
+            copied += n;
+        }
+        (copied > 0).then_some(copied)
     }
 
     /// The append lock, for an append. It is held for some 30 ns, so whoever finds it taken looks away

@@ -109,6 +109,7 @@ struct Held {
     offset: Offset,
     at: Location,
     timestamp_ms: i64,
+    epoch: Epoch,
     range: Range<usize>,
 }
 
@@ -129,7 +130,7 @@ enum Around {
     /// It is the last one.
     Last,
     /// It ends where this one begins.
-    Before(Segment),
+    Before(Box<Segment>),
 }
 
 enum Turn {
@@ -200,9 +201,9 @@ impl Follower {
         loop {
             if let Some(held) = self.batch.take_from(self.next_offset()) {
                 self.wanted = Some(held.offset + 1);
-                let Held { offset, at, timestamp_ms, range } = held;
+                let Held { offset, at, timestamp_ms, epoch, range } = held;
                 let bytes = &self.batch.bytes[range];
-                return Ok(Followed::Record(Record { offset, at, timestamp_ms, bytes }));
+                return Ok(Followed::Record(Record { offset, at, timestamp_ms, epoch, bytes }));
             }
             found += u32::from(self.here.is_none());
             if found > TRIES {
@@ -224,7 +225,7 @@ impl Follower {
         let base = match self.around(&here.segment) {
             Around::Gone => return self.find(),
             Around::Before(next) if next.header.base.at <= here.place.at => {
-                return self.cross(&here, next);
+                return self.cross(&here, *next);
             }
             Around::Before(next) => Some(next.header.base),
             Around::Last => None,
@@ -271,7 +272,7 @@ impl Follower {
             match walker.step().map_err(io)? {
                 Step::Frame(frame) => {
                     good.durable = good.durable.max(frame.header.synced_through());
-                    let _ = visit_records(&frame, &mut |record| {
+                    let _ = visit_records(&frame, segment.header.epoch, &mut |record| {
                         self.batch.hold(record);
                         ControlFlow::Continue(())
                     });
@@ -370,7 +371,7 @@ impl Follower {
             _ => return Around::Gone,
         }
         match self.segment(number + 1) {
-            Ok(Some(next)) => Around::Before(next),
+            Ok(Some(next)) => Around::Before(Box::new(next)),
             Ok(None) => Around::Last,
             Err(_) => Around::Gone,
         }
@@ -461,8 +462,9 @@ impl Batch {
     fn hold(&mut self, record: Record<'_>) {
         let begin = self.bytes.len();
         self.bytes.extend_from_slice(record.bytes);
-        let Record { offset, at, timestamp_ms, .. } = record;
-        self.records.push_back(Held { offset, at, timestamp_ms, range: begin..self.bytes.len() });
+        let Record { offset, at, timestamp_ms, epoch, .. } = record;
+        let range = begin..self.bytes.len();
+        self.records.push_back(Held { offset, at, timestamp_ms, epoch, range });
     }
 
     /// The first record from `wanted` on.

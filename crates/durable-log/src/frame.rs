@@ -92,14 +92,20 @@ impl Header {
         {
             return None;
         }
-        Some(Self {
+        Some(Self::peek(bytes))
+    }
+
+    /// What the bytes say, believed as they are: for bytes that were checked before.
+    #[inline]
+    pub(crate) fn peek(bytes: &[u8; HEADER_BYTES]) -> Self {
+        Self {
             payload_bytes: u32_at(bytes, 8),
             payload_crc: u32_at(bytes, 12),
             records: u32_at(bytes, 16),
             unsynced_before: u32_at(bytes, 20),
             first: Offset::new(u64_at(bytes, 24)),
             timestamp_ms: u64_at(bytes, 32).cast_signed(),
-        })
+        }
     }
 }
 
@@ -134,6 +140,18 @@ pub(crate) fn records_add_up(payload: &[u8], records: u32) -> bool {
 pub(crate) fn split_record(payload: &[u8]) -> Option<(&[u8], &[u8])> {
     let (len, rest) = payload.split_first_chunk::<4>()?;
     rest.split_at_checked(u32::from_le_bytes(*len) as usize)
+}
+
+/// Where in `payload` the record after `n` others begins, and its length.
+#[inline]
+pub(crate) fn nth_record(payload: &[u8], n: u64) -> Option<(u32, u32)> {
+    let mut rest = payload;
+    for _ in 0..n {
+        rest = split_record(rest)?.1;
+    }
+    let (record, after) = split_record(rest)?;
+    let start = payload.len() - after.len() - record.len();
+    Some((u32::try_from(start).ok()?, u32::try_from(record.len()).ok()?))
 }
 
 fn header_crc(bytes: &[u8; HEADER_BYTES], salt: u64, at: Location) -> u32 {

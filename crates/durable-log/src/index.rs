@@ -5,6 +5,10 @@
 //! an entry is published by the count that follows it, so readers need no lock. What is full, or too
 //! far from the base to be told in 32 bits, gets no entry: reads are then slower, not wrong.
 //!
+//! What lies between an entry and the next is an *interval*. Beside each entry stands how much of its
+//! interval was checked against the checksums in the file, so that this is done once and not by each
+//! read, and whether the frames there are alike, so that one is found without looking at those before it.
+//!
 //! Each entry says how high timestamps had been before its frame, over the whole log; that only goes up.
 //!
 //! Invariant: entries are those that a walk over the same frames from the same base would make.
@@ -26,6 +30,7 @@ pub(crate) const STRIDE_BYTES: u64 = 4096;
 #[derive(Debug)]
 pub(crate) struct Index {
     base: Place,
+    bytes_max: u64,
     entries: Box<[Entry]>,
     count: AtomicUsize,
 }
@@ -36,6 +41,17 @@ struct Entry {
     place: AtomicU64,
     /// Highest timestamp of any frame of the log before this one.
     newest_ms: AtomicI64,
+    /// [`Checked`]: bytes in the lower half, frame size in the upper, both / [`frame::ALIGN`].
+    checked: AtomicU64,
+}
+
+/// How much of an interval passed its checks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Checked {
+    /// Bytes from the entry on: whole frames.
+    pub(crate) bytes: u64,
+    /// If not 0, each of these frames has one record and this size.
+    pub(crate) frame_bytes: u64,
 }
 
 /// An entry that was found.
@@ -50,7 +66,24 @@ impl Index {
     pub(crate) fn new(base: Place, bytes_max: u64) -> Self {
         let capacity = usize::try_from(bytes_max / STRIDE_BYTES).unwrap_or(0) + 1;
         let entries = (0..capacity).map(|_| Entry::default()).collect();
-        Self { base, entries, count: AtomicUsize::new(0) }
+        Self { base, bytes_max, entries, count: AtomicUsize::new(0) }
+    }
+
+    /// An index with these entries: the first one is that of the base, and none is so far from it
+    /// that it cannot be told.
+    pub(crate) fn from_entries(
+        base: Place,
+        bytes_max: u64,
+        entries: impl Iterator<Item = (Place, i64)>,
+    ) -> Self {
+        let index = Self::new(base, bytes_max);
+        entries.for_each(|(place, newest_ms)| index.push(place, newest_ms));
+        index
+    }
+
+    /// Most bytes of frames that it is made for.
+    pub(crate) fn bytes_max(&self) -> u64 {
+        self.bytes_max
     }
 
     pub(crate) fn base(&self) -> Place {
@@ -74,6 +107,48 @@ impl Index {
     /// Highest timestamp of the log before the entry's frame.
     pub(crate) fn newest_ms(&self, slot: usize) -> i64 {
         self.entries[slot].newest_ms.load(Ordering::Relaxed)
+    }
+
+    /// How much of an entry's interval was checked.
+    #[inline]
+    pub(crate) fn checked(&self, slot: usize) -> Checked {
+        let packed = self.entries[slot].checked.load(Ordering::Acquire);
+        Checked {
+            bytes: (packed & u64::from(u32::MAX)) * frame::ALIGN,
+            frame_bytes: (packed >> 32) * frame::ALIGN,
+        }
+    }
+
+    /// Notes how much of an entry's interval was checked. What two threads note at once is true either
+    /// way, so either may stay.
+    pub(crate) fn note_checked(&self, slot: usize, checked: Checked) {
+        let bytes = u32::try_from(checked.bytes / frame::ALIGN);
+        let frame_bytes = u32::try_from(checked.frame_bytes / frame::ALIGN);
+        // Intervals too long to be told are checked each time.
+        if let (Ok(bytes), Ok(frame_bytes)) = (bytes, frame_bytes) {
+            let packed = u64::from(frame_bytes) << 32 | u64::from(bytes);
+            self.entries[slot].checked.store(packed, Ordering::Release);
+        }
+    }
+
+    /// The last entry before whose frame all timestamps were below `timestamp_ms`.
+    pub(crate) fn find_time(&self, timestamp_ms: i64) -> Option<Found> {
+        let entries = &self.entries[..self.len()];
+        let after =
+            entries.partition_point(|entry| entry.newest_ms.load(Ordering::Relaxed) < timestamp_ms);
+        let slot = after.checked_sub(1)?;
+        Some(Found { slot, place: self.place(slot) })
+    }
+
+    /// The last entry whose frame begins at or before `at`.
+    pub(crate) fn find_at(&self, at: Location) -> Option<Found> {
+        let words = at.get().checked_sub(self.base.at.get())? / frame::ALIGN;
+        let entries = &self.entries[..self.len()];
+        let after = entries.partition_point(|entry| {
+            entry.place.load(Ordering::Relaxed) & u64::from(u32::MAX) <= words
+        });
+        let slot = after.checked_sub(1)?;
+        Some(Found { slot, place: self.place(slot) })
     }
 
     /// The last entry whose frame begins at or before `offset`; of several the last one.

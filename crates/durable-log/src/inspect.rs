@@ -91,7 +91,9 @@ pub fn inspect(
                     synced_through: frame.header.synced_through(),
                     timestamp_ms: frame.header.timestamp_ms,
                 };
-                if visit_frame(shown).is_break() || visit_records(&frame, visit_record).is_break() {
+                if visit_frame(shown).is_break()
+                    || visit_records(&frame, header.epoch, visit_record).is_break()
+                {
                     break Some("stopped by the reader");
                 }
             }

@@ -52,24 +52,28 @@
 //!
 //! Not here: what a record means, and any network.
 
+mod access;
 mod chunk;
 mod commit;
 mod committer;
 mod core;
 mod crc;
 mod error;
+mod find;
 mod follow;
 mod frame;
-#[cfg_attr(not(test), expect(dead_code, reason = "appends feed it; reads follow"))]
 mod index;
+mod index_file;
 mod inspect;
 mod log;
 mod low_water;
+mod mapped;
 mod marker;
 mod mutation;
 mod options;
 mod position;
 mod read;
+mod records;
 mod recovery;
 mod ring;
 #[cfg(all(test, feature = "shuttle"))]
@@ -100,9 +104,10 @@ pub use log::{Appended, Log, Positions, SegmentInfo, Stats};
 #[cfg(feature = "mutation")]
 #[doc(hidden)]
 pub use mutation::steps as mutation_steps;
-pub use options::Options;
+pub use options::{Options, Reads};
 pub use position::{Epoch, Location, Offset};
-pub use read::{Record, Slice};
+pub use read::{Record, RecordRef, Slice};
+pub use records::{Batch, Records};
 pub use recovery::{Recovery, Torn};
 pub use trim::Retention;
 pub use wait::{Arrival, Reached, Room};

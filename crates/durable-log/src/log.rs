@@ -1,12 +1,12 @@
 //! The handle to an open log.
 
 use std::fmt;
-use std::ops::{ControlFlow, Range};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use host::{DirLock, Host};
+use host::{DirEntry, DirLock, Host};
 
 use crate::chunk;
 use crate::commit::{BATCH_CLASSES, Progress, Ticket};
@@ -14,11 +14,13 @@ use crate::committer::{Committer, StartError};
 use crate::core::{Core, Published, SegmentList, lock};
 use crate::error::{AppendError, OpenError, ReadError, SyncError, WriteError};
 use crate::frame;
+use crate::index_file;
 use crate::marker::{self, Marker};
 use crate::mutation::{self, Step};
 use crate::options::Options;
 use crate::position::{Epoch, Location, Offset};
-use crate::read::{Record, Slice};
+use crate::read::{RecordRef, Slice};
+use crate::records::{self, Batch, Records};
 use crate::recovery::{self, Recovered, Recovery};
 use crate::segment::{self, Header, Segment};
 use crate::spare::{self, Spares, UNFINISHED_SUFFIX};
@@ -208,6 +210,7 @@ impl Log {
         let Header { salt, newest_ms, epoch, .. } = active.header;
         let tail = Tail::new(end, salt, newest_ms, options.segment_bytes, pool_max.clamp(2, 4096))
             .with_age_max(options.segment_age_max);
+        active.access.set_index(&tail.stretch().index);
         let core = Core {
             host: host.clone(),
             dir: dir.to_owned(),
@@ -386,14 +389,46 @@ impl Log {
         self.core.slice(at, len)
     }
 
-    /// Visits records in order from offset `from` to what is written now, until `visit` breaks.
-    /// Writes out first. Every byte shown has passed its checksum.
-    pub fn scan(
+    /// One record, durable or not.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError::Damaged`] names the file and the byte where the damage is, which can be a little
+    /// before the record: all from the last entry of the index on is looked at.
+    #[inline]
+    pub fn read(&self, offset: Offset) -> Result<RecordRef, ReadError> {
+        self.core.read(offset)
+    }
+
+    /// Shows records in order from `from` on, durable or not; `from` may be the end of the log.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError::Trimmed`] and [`ReadError::Beyond`] when `from` is not in the log.
+    pub fn iter(&self, from: Offset) -> Result<Records, ReadError> {
+        records::iter(&self.core, from)
+    }
+
+    /// Copies records from `from` on into `batch`, in place of what is there, and returns the offset
+    /// after them. They have at most `bytes_max` bytes together, but there is at least one if there
+    /// is one in the log.
+    ///
+    /// # Errors
+    ///
+    /// As [`Log::iter`] and [`Records::next`]. The records before the one that failed are in `batch`.
+    pub fn read_batch(
         &self,
         from: Offset,
-        visit: &mut dyn FnMut(Record<'_>) -> ControlFlow<()>,
-    ) -> Result<(), ReadError> {
-        self.core.scan(from, visit)
+        bytes_max: usize,
+        batch: &mut Batch,
+    ) -> Result<Offset, ReadError> {
+        records::read_batch(&self.core, from, bytes_max, batch)
+    }
+
+    /// The first record that was appended at `timestamp_ms` (milliseconds since 1970) or later, by the
+    /// clock of then; `None` if there is none. Clocks go back: later records may be of earlier times.
+    pub fn offset_at(&self, timestamp_ms: i64) -> Result<Option<Offset>, ReadError> {
+        records::offset_at(&self.core, timestamp_ms)
     }
 
     /// Seals the active segment at what is appended now, makes it durable and begins the next one,
@@ -456,6 +491,7 @@ impl Log {
             (Arc::clone(&progress.active), progress.durable)
         };
         core.cut(&active, end);
+        core.keep_index(&active, end);
         let newest_ms = core.tail().newest_ms();
         let mark =
             Marker { segment: active.header.number, salt: active.header.salt, end, newest_ms };
@@ -528,16 +564,20 @@ fn begin(
     }
 }
 
-/// Removes what an earlier life left behind: the mark of its close, trimmed segments and unfinished
-/// files.
+/// Removes what an earlier life left behind: the mark of its close, trimmed segments, indexes of
+/// segments that are gone, and unfinished files.
 fn tidy(host: &Host, dir: &Path, leftovers: &[PathBuf]) -> std::io::Result<()> {
     spare::remove_if_there(host, &dir.join(marker::NAME))?;
     for path in leftovers {
         host.disk.unlink(path)?;
     }
-    for entry in host.disk.list(dir)? {
-        if entry.name.ends_with(UNFINISHED_SUFFIX) {
-            host.disk.unlink(&dir.join(entry.name))?;
+    let entries = host.disk.list(dir)?;
+    let is_there = |name: &str| entries.iter().any(|entry| entry.name == name);
+    for DirEntry { name, .. } in &entries {
+        let is_orphan =
+            index_file::number(name).is_some_and(|number| !is_there(&segment::name(number)));
+        if is_orphan || name.ends_with(UNFINISHED_SUFFIX) {
+            host.disk.unlink(&dir.join(name))?;
         }
     }
     mutation::sync_dir(Step::SyncTidy, host, dir)

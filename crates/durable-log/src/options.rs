@@ -28,6 +28,21 @@ pub struct Options {
     /// Longest time that the committer leaves appended bytes without a sync; `None`: until somebody
     /// asks, or they are many.
     pub sync_interval: Option<Duration>,
+    /// How durable records are read.
+    pub reads: Reads,
+}
+
+/// How records that are durable are read from their files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reads {
+    /// Segment files are mapped, and records are borrowed where they lie. A page that the disk cannot
+    /// deliver ends the process (SIGBUS). Where files cannot be mapped, as [`Reads::Copied`].
+    ///
+    /// Checksums are looked at when a record is first read, not each time.
+    Mapped,
+    /// Each read asks the operating system, copies, and checks every checksum. A page that the disk
+    /// cannot deliver is the error of one read.
+    Copied,
 }
 
 impl Default for Options {
@@ -40,6 +55,7 @@ impl Default for Options {
             sync_ahead_records: None,
             unsynced_bytes_max: 64 << 20,
             sync_interval: Some(Duration::from_secs(1)),
+            reads: Reads::Mapped,
         }
     }
 }

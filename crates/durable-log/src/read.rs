@@ -1,20 +1,31 @@
-//! Reading: slices of records, and scans.
+//! Reading: one record by its offset, and ranges of bytes by their location.
 //!
 //! What is durable is read from its segment file; what is not, from memory, so that nothing that a
-//! failed sync left in the page cache is ever shown.
+//! failed sync left in the page cache is ever shown. No lock is taken, and nothing that readers on
+//! other processors write to is written.
+//!
+//! Not here: many records in order (`crate::records`), the inside of a segment (`crate::find`).
 
+use std::fmt;
 use std::io;
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Deref, Range};
 use std::sync::Arc;
 
+use arc_swap::Guard;
 use bytes::{Bytes, BytesMut};
 
-use crate::core::Core;
+use crate::core::{Core, SegmentList};
 use crate::error::ReadError;
-use crate::frame;
-use crate::position::{Location, Offset};
-use crate::segment::Segment;
+use crate::find::{Bad, Hit, View};
+use crate::frame::{self, HEADER_BYTES, Header};
+use crate::mapped::Mapped;
+use crate::position::{Epoch, Location, Offset};
+use crate::ring::ChunkRef;
+use crate::segment::{Place, Segment};
 use crate::walk::{Frame, Step, Walker};
+
+/// How much is read at once to copy one record.
+const POINT_READ_BYTES: usize = 8 << 10;
 
 /// A range of bytes of one record. It keeps its bytes readable while it lives, also when the
 /// record is trimmed meanwhile.
@@ -76,8 +87,8 @@ impl Slice {
     }
 }
 
-/// A record as [`crate::Log::scan`] shows it.
-#[derive(Clone, Copy, Debug)]
+/// A record as [`crate::Records`] shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Record<'a> {
     /// Its number.
     pub offset: Offset,
@@ -85,6 +96,8 @@ pub struct Record<'a> {
     pub at: Location,
     /// When it was appended: milliseconds since 1970.
     pub timestamp_ms: i64,
+    /// Which life of the log's end it belongs to.
+    pub epoch: Epoch,
     /// What was appended.
     pub bytes: &'a [u8],
 }
@@ -92,14 +105,15 @@ pub struct Record<'a> {
 /// Visits the records of a frame that passed its checks.
 pub(crate) fn visit_records(
     frame: &Frame<'_>,
+    epoch: Epoch,
     visit: &mut dyn FnMut(Record<'_>) -> ControlFlow<()>,
 ) -> ControlFlow<()> {
-    let mut at = frame.at.plus(frame::HEADER_BYTES as u64);
+    let mut at = frame.at.plus(HEADER_BYTES as u64);
     let mut offset = frame.header.first;
     let mut rest = frame.payload;
     while let Some((bytes, after)) = frame::split_record(rest) {
         at = at.plus(frame::RECORD_PREFIX_BYTES);
-        visit(Record { offset, at, timestamp_ms: frame.header.timestamp_ms, bytes })?;
+        visit(Record { offset, at, timestamp_ms: frame.header.timestamp_ms, epoch, bytes })?;
         at = at.plus(bytes.len() as u64);
         offset = offset + 1;
         rest = after;
@@ -107,13 +121,293 @@ pub(crate) fn visit_records(
     ControlFlow::Continue(())
 }
 
-/// What a scan reads of one segment.
-struct Run {
+/// One record, borrowed where it lies; dereferences to its bytes. Nothing is copied or allocated where
+/// [`crate::Reads::Mapped`] works.
+///
+/// It keeps its bytes readable while it lives, also when the record is trimmed meanwhile; but with
+/// them it keeps the whole log's segments of now. To keep a record for long, take
+/// [`RecordRef::to_bytes`]. A thread that keeps more than eight at once pays a little for each further
+/// one.
+pub struct RecordRef {
+    offset: Offset,
+    at: Location,
+    timestamp_ms: i64,
+    epoch: Epoch,
+    held: Held,
+}
+
+/// Where the bytes of a record are.
+enum Held {
+    /// In the mapping of one of these segments, at these positions of its file.
+    File {
+        list: Guard<Arc<SegmentList>>,
+        segment: usize,
+        range: Range<u64>,
+    },
+    /// In the tail.
+    Memory {
+        bytes: ChunkRef,
+        range: Range<usize>,
+    },
+    Copied(Bytes),
+}
+
+impl RecordRef {
+    /// Its number.
+    pub fn offset(&self) -> Offset {
+        self.offset
+    }
+
+    /// Its first byte.
+    pub fn at(&self) -> Location {
+        self.at
+    }
+
+    /// When it was appended: milliseconds since 1970.
+    pub fn timestamp_ms(&self) -> i64 {
+        self.timestamp_ms
+    }
+
+    /// Which life of the log's end it belongs to.
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// The record's bytes in a form to keep, without a copy. They keep their segment's file, or 256 KiB
+    /// of memory, for as long as they live.
+    pub fn to_bytes(&self) -> Bytes {
+        match &self.held {
+            Held::File { list, segment, range } => {
+                let (segment, range) = (Arc::clone(&list.files[*segment]), range.clone());
+                Bytes::from_owner(Kept { segment, range })
+            }
+            Held::Memory { bytes, range } => bytes.share(range.clone()),
+            Held::Copied(bytes) => bytes.clone(),
+        }
+    }
+}
+
+impl Deref for RecordRef {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        match &self.held {
+            Held::File { list, segment, range } => mapped_bytes(&list.files[*segment], range),
+            Held::Memory { bytes, range } => &bytes[range.clone()],
+            Held::Copied(bytes) => bytes,
+        }
+    }
+}
+
+impl fmt::Debug for RecordRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RecordRef")
+            .field("offset", &self.offset)
+            .field("at", &self.at)
+            .field("len", &self.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A record's bytes in the mapping of a segment that somebody keeps.
+struct Kept {
     segment: Arc<Segment>,
-    end: Location,
+    range: Range<u64>,
+}
+
+impl AsRef<[u8]> for Kept {
+    fn as_ref(&self) -> &[u8] {
+        mapped_bytes(&self.segment, &self.range)
+    }
+}
+
+/// Bytes that were looked at before, so they are mapped and durable.
+#[inline]
+fn mapped_bytes<'a>(segment: &'a Segment, range: &Range<u64>) -> &'a [u8] {
+    let mapped = segment.access.is_mapped().expect("what was found in a mapping is mapped");
+    mapped.bytes(range.clone()).expect("what was durable stays so")
 }
 
 impl Core {
+    /// Finds one record.
+    pub(crate) fn read(&self, offset: Offset) -> Result<RecordRef, ReadError> {
+        loop {
+            // Before the list: all that is durable by then is in it.
+            let durable_at = self.published.durable_at();
+            if offset < self.published.durable()
+                && let Some(record) = self.read_file(self.segments(), offset, durable_at)?
+            {
+                return Ok(record);
+            }
+            if offset >= self.published.appended() {
+                return Err(self.beyond());
+            }
+            if let Some(record) = self.read_tail(offset, durable_at) {
+                return Ok(record);
+            }
+            // It became durable meanwhile.
+            std::hint::spin_loop();
+        }
+    }
+
+    /// Finds a record in the segment files; `None` if it is not below `durable_at`.
+    fn read_file(
+        &self,
+        list: Guard<Arc<SegmentList>>,
+        offset: Offset,
+        durable_at: Location,
+    ) -> Result<Option<RecordRef>, ReadError> {
+        let Some(number) = list.holder(offset) else {
+            return Err(ReadError::Trimmed { start: list.start() });
+        };
+        let segment = &*list.files[number];
+        let end = segment.end().map_or(durable_at, |end| end.at.min(durable_at));
+        let Some(mapped) = self.mapped(segment, end) else {
+            return self.copy_record(segment, offset, end);
+        };
+        let Some(hit) = self.find_mapped(segment, mapped, offset, end)? else { return Ok(None) };
+        let from = segment.position(hit.at);
+        let range = from..from + u64::from(hit.len);
+        let epoch = segment.header.epoch;
+        let held = Held::File { list, segment: number, range };
+        Ok(Some(RecordRef { offset, at: hit.at, timestamp_ms: hit.timestamp_ms, epoch, held }))
+    }
+
+    #[inline]
+    fn find_mapped(
+        &self,
+        segment: &Segment,
+        mapped: &Mapped,
+        offset: Offset,
+        end: Location,
+    ) -> Result<Option<Hit>, ReadError> {
+        let index = self.index_of(segment).map_err(|source| io_error(segment, source))?;
+        let mut view = View { segment, mapped, index, end };
+        loop {
+            match view.find(offset) {
+                Ok(hit) => return Ok(hit),
+                Err(bad) => match self.other_index(segment, view.index) {
+                    Ok(Some(index)) => view.index = index,
+                    Ok(None) => return Err(damaged(segment, bad)),
+                    Err(source) => return Err(io_error(segment, source)),
+                },
+            }
+        }
+    }
+
+    /// Reads a record with the system's help; `None` if it is not below `end`.
+    fn copy_record(
+        &self,
+        segment: &Segment,
+        offset: Offset,
+        end: Location,
+    ) -> Result<Option<RecordRef>, ReadError> {
+        let io = |source| io_error(segment, source);
+        let mut index = self.index_of(segment).map_err(io)?;
+        let source = |to: &mut [u8], at| segment.read_at(to, at);
+        loop {
+            let from = segment.enter(index.find(offset).map(|found| found.place));
+            if from.at >= end {
+                return Ok(None);
+            }
+            let salt = segment.header.salt;
+            let mut walker = Walker::new(&source, salt, from.at, from.offset, end, Vec::new())
+                .reading(POINT_READ_BYTES);
+            let bad = loop {
+                match walker.step().map_err(io)? {
+                    Step::Frame(frame) if offset < frame.header.next() => {
+                        let epoch = segment.header.epoch;
+                        let Frame { at, header, payload } = frame;
+                        let record = RecordRef::copied(offset, at, epoch, &header, payload);
+                        return Ok(Some(record));
+                    }
+                    Step::Frame(_) => {}
+                    Step::End => return Ok(None),
+                    Step::Bad(why) => break why,
+                }
+            };
+            match self.other_index(segment, index).map_err(io)? {
+                Some(other) => index = other,
+                None => return Err(damaged(segment, Bad { at: walker.at(), why: bad })),
+            }
+        }
+    }
+
+    /// Finds a record in memory; `None` when it is not there any more.
+    fn read_tail(&self, offset: Offset, durable_at: Location) -> Option<RecordRef> {
+        let mut at = self.tail_place(offset)?.at.max(durable_at);
+        loop {
+            let bytes = self.tail_bytes(at)?;
+            let mut from = 0;
+            while let Some(head) = bytes.get(from..).and_then(|rest| rest.first_chunk()) {
+                let header = Header::peek(head);
+                let size = usize::try_from(header.frame_bytes()).unwrap_or(usize::MAX);
+                if offset < header.first {
+                    return None;
+                }
+                if offset < header.next() {
+                    let frame_at = at.plus(from as u64);
+                    let payload =
+                        from + HEADER_BYTES..from + HEADER_BYTES + header.payload_bytes as usize;
+                    return match bytes.get(payload.clone()) {
+                        Some(found) => {
+                            let (start, len) = frame::nth_record(found, offset - header.first)?;
+                            let start_in = payload.start + start as usize;
+                            let range = start_in..start_in + len as usize;
+                            let at = frame_at.plus((HEADER_BYTES + start as usize) as u64);
+                            let held = Held::Memory { bytes, range };
+                            let epoch = self.published.epoch();
+                            Some(RecordRef {
+                                offset,
+                                at,
+                                timestamp_ms: header.timestamp_ms,
+                                epoch,
+                                held,
+                            })
+                        }
+                        None => self.copy_from_tail(offset, frame_at, &header),
+                    };
+                }
+                from = from.saturating_add(size);
+            }
+            at = match from {
+                // A header in two pieces.
+                0 => {
+                    let header = self.tail_header(at)?;
+                    if header.first <= offset && offset < header.next() {
+                        return self.copy_from_tail(offset, at, &header);
+                    }
+                    at.plus(header.frame_bytes())
+                }
+                _ => at.plus(from as u64),
+            };
+        }
+    }
+
+    /// A place at or before a record that is not in a segment file yet.
+    fn tail_place(&self, offset: Offset) -> Option<Place> {
+        let list = self.segments();
+        let mut stretch = &list.stretch;
+        while let Some(next) = stretch.next.get().filter(|next| next.base.offset <= offset) {
+            stretch = next;
+        }
+        stretch.index.find(offset).map(|found| found.place)
+    }
+
+    /// The header of the frame at `at`, wherever its bytes are in memory.
+    pub(crate) fn tail_header(&self, at: Location) -> Option<Header> {
+        let mut bytes = [0; HEADER_BYTES];
+        (self.copy_tail(&mut bytes, at)? == HEADER_BYTES).then(|| Header::peek(&bytes))
+    }
+
+    fn copy_from_tail(&self, offset: Offset, at: Location, header: &Header) -> Option<RecordRef> {
+        let mut payload = vec![0; header.payload_bytes as usize];
+        let copied = self.copy_tail(&mut payload, at.plus(HEADER_BYTES as u64))?;
+        let epoch = self.published.epoch();
+        (copied == payload.len()).then(|| RecordRef::copied(offset, at, epoch, header, &payload))
+    }
+
     pub(crate) fn slice(&self, at: Location, len: u32) -> Result<Slice, ReadError> {
         let end = Location::new(at.get().saturating_add(u64::from(len)));
         if end > self.published.appended_at() {
@@ -137,94 +431,27 @@ impl Core {
         Ok(Slice { len, source: Bits::File { segment, at } })
     }
 
-    fn beyond(&self) -> ReadError {
+    pub(crate) fn beyond(&self) -> ReadError {
         ReadError::Beyond { end: self.published.appended() }
     }
+}
 
-    /// Reads written bytes of the log wherever they are now. `fallback` is where they were, should
-    /// they have been trimmed.
-    fn read_at(&self, to: &mut [u8], at: Location, fallback: &Segment) -> io::Result<usize> {
-        let durable = self.published.durable_at();
-        if at >= durable
-            && let Some(bytes) = self.tail_bytes(at)
-        {
-            let n = to.len().min(bytes.len());
-            to[..n].copy_from_slice(&bytes[..n]);
-            return Ok(n);
-        }
-        let segment = self.segment_of(at);
-        let segment = segment.as_deref().unwrap_or(fallback);
-        let durable = self.published.durable_at().max(durable);
-        let left = usize::try_from(durable.get().saturating_sub(at.get())).unwrap_or(usize::MAX);
-        let n = to.len().min(left);
-        segment.read_at(&mut to[..n], at)
+impl RecordRef {
+    /// Copies a record out of a frame that is known to be good.
+    fn copied(offset: Offset, at: Location, epoch: Epoch, header: &Header, payload: &[u8]) -> Self {
+        let (start, len) = frame::nth_record(payload, offset - header.first)
+            .expect("the lengths of a good frame add up");
+        let bytes = Bytes::copy_from_slice(&payload[start as usize..][..len as usize]);
+        let at = at.plus(HEADER_BYTES as u64 + u64::from(start));
+        Self { offset, at, timestamp_ms: header.timestamp_ms, epoch, held: Held::Copied(bytes) }
     }
+}
 
-    /// Visits what is written, from `from` on.
-    pub(crate) fn scan(
-        &self,
-        from: Offset,
-        visit: &mut dyn FnMut(Record<'_>) -> ControlFlow<()>,
-    ) -> Result<(), ReadError> {
-        let mut visit = |record: Record<'_>| {
-            if record.offset < from { ControlFlow::Continue(()) } else { visit(record) }
-        };
-        let mut buffer = Vec::new();
-        for run in self.runs(from)? {
-            match self.scan_run(&run, buffer, &mut visit)? {
-                ControlFlow::Continue(returned) => buffer = returned,
-                ControlFlow::Break(()) => return Ok(()),
-            }
-        }
-        Ok(())
-    }
+pub(crate) fn io_error(segment: &Segment, source: io::Error) -> ReadError {
+    ReadError::Io { path: segment.path.clone(), source }
+}
 
-    /// The segments that hold records from `from` on.
-    fn runs(&self, from: Offset) -> Result<Vec<Run>, ReadError> {
-        // What cannot be written out is not scanned; its writer was told.
-        self.write_out().map_or_else(|error| tracing::debug!(%error, "a scan ends early"), drop);
-        let written = self.progress().written;
-        let segments = self.segments();
-        let start = segments.start();
-        if from < start {
-            return Err(ReadError::Trimmed { start });
-        }
-        if from > written.offset {
-            return Err(ReadError::Beyond { end: written.offset });
-        }
-        let run = |segment: &Arc<Segment>| {
-            let end = segment.end().filter(|end| end.at < written.at).unwrap_or(written);
-            (end.offset > from).then(|| Run { segment: Arc::clone(segment), end: end.at })
-        };
-        Ok(segments.files.iter().filter_map(run).collect())
-    }
-
-    fn scan_run(
-        &self,
-        run: &Run,
-        buffer: Vec<u8>,
-        visit: &mut dyn FnMut(Record<'_>) -> ControlFlow<()>,
-    ) -> Result<ControlFlow<(), Vec<u8>>, ReadError> {
-        let segment = &*run.segment;
-        let source = |to: &mut [u8], at| self.read_at(to, at, segment);
-        let base = segment.header.base;
-        let mut walker =
-            Walker::new(&source, segment.header.salt, base.at, base.offset, run.end, buffer);
-        loop {
-            let step = walker.step();
-            match step.map_err(|source| ReadError::Io { path: segment.path.clone(), source })? {
-                Step::Frame(frame) => {
-                    if visit_records(&frame, visit).is_break() {
-                        return Ok(ControlFlow::Break(()));
-                    }
-                }
-                Step::End => return Ok(ControlFlow::Continue(walker.into_buffer())),
-                Step::Bad(why) => {
-                    let at = segment.position(walker.at());
-                    let (path, why) = (segment.path.clone(), why.to_owned());
-                    return Err(ReadError::Damaged { path, at, why });
-                }
-            }
-        }
-    }
+pub(crate) fn damaged(segment: &Segment, bad: Bad) -> ReadError {
+    let (path, at) = (segment.path.clone(), segment.position(bad.at));
+    ReadError::Damaged { path, at, why: bad.why.to_owned() }
 }

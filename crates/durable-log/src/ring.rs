@@ -158,6 +158,15 @@ impl ChunkRef {
         self
     }
 
+    /// Some of these bytes in a form to keep; no copy.
+    pub(crate) fn share(&self, range: Range<usize>) -> Bytes {
+        let range = self.range.start + range.start..self.range.start + range.end;
+        match &*self.guard {
+            Some(chunk) => Bytes::from_owner(Kept { chunk: Arc::clone(chunk), range }),
+            None => Bytes::new(),
+        }
+    }
+
     /// The same bytes in a form to keep; no copy.
     pub(crate) fn into_bytes(self) -> Bytes {
         match Guard::into_inner(self.guard) {

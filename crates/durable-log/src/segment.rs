@@ -29,6 +29,7 @@ use std::sync::{Arc, OnceLock};
 
 use host::{File, Host, OpenMode};
 
+use crate::access::Access;
 use crate::error::OpenError;
 use crate::frame::{self, u32_at, u64_at};
 use crate::mutation::{self, Step, left_out};
@@ -146,11 +147,13 @@ pub(crate) struct Segment {
     sealed_at: OnceLock<Place>,
     /// A sync of it failed once.
     suspect: AtomicBool,
+    pub(crate) access: Access,
 }
 
 impl Segment {
     pub(crate) fn new(header: Header, path: PathBuf, file: Arc<dyn File>) -> Self {
-        Self { header, path, file, sealed_at: OnceLock::new(), suspect: AtomicBool::new(false) }
+        let (sealed_at, suspect) = (OnceLock::new(), AtomicBool::new(false));
+        Self { header, path, file, sealed_at, suspect, access: Access::default() }
     }
 
     /// Opens a segment that exists and reads its header.
@@ -192,6 +195,21 @@ impl Segment {
 
     pub(crate) fn read_at(&self, to: &mut [u8], at: Location) -> io::Result<usize> {
         self.file.read_at(to, self.position(at))
+    }
+
+    /// Where to begin in this segment, when its stretch's index says `place`.
+    pub(crate) fn enter(&self, place: Option<Place>) -> Place {
+        place.filter(|place| place.at >= self.header.base.at).unwrap_or(self.header.base)
+    }
+
+    /// Sees whether the records of a frame are such as the segment may hold.
+    pub(crate) fn check_records(&self, header: &frame::Header) -> Result<(), &'static str> {
+        match self.end() {
+            Some(end) if header.next() > end.offset => {
+                Err("the frame holds records that its segment does not hold")
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Where the segment ended, once it has.

@@ -18,6 +18,7 @@ use std::sync::Arc;
 use host::{File, Host, OpenMode};
 
 use crate::core::{Core, lock};
+use crate::index_file;
 use crate::mutation::{Step, left_out};
 use crate::segment::Segment;
 
@@ -73,6 +74,7 @@ impl Core {
     /// Takes a segment's name away: for another one if the file is worth keeping, else for good. Who
     /// holds the segment goes on reading it. `also` other files are about to be kept.
     pub(crate) fn park(&self, segment: &Segment, also: usize) -> io::Result<Option<Parked>> {
+        index_file::remove(&self.host, segment);
         let Some(bytes) = self.keepable(segment, also) else {
             return remove_if_there(&self.host, &segment.path).map(|()| None);
         };

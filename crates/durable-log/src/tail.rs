@@ -42,7 +42,6 @@ pub(crate) struct Stretch {
     /// Most bytes of frames.
     pub(crate) bytes_max: u64,
     /// Where its frames are. Appends add to it.
-    #[expect(dead_code, reason = "appends feed it; reads follow")]
     pub(crate) index: Arc<Index>,
     /// The stretch after it, once that has begun.
     pub(crate) next: OnceLock<Arc<Self>>,

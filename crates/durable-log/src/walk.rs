@@ -45,6 +45,8 @@ pub(crate) struct Walker<'s> {
     expect: Offset,
     end: Location,
     buffer: Vec<u8>,
+    /// How much is read at once.
+    read_bytes: usize,
     /// Bytes `from..to` of the buffer hold the log from `at`.
     from: usize,
     to: usize,
@@ -59,7 +61,12 @@ impl<'s> Walker<'s> {
         end: Location,
         buffer: Vec<u8>,
     ) -> Self {
-        Self { source, salt, at, expect, end, buffer, from: 0, to: 0 }
+        Self { source, salt, at, expect, end, buffer, read_bytes: BUFFER_BYTES, from: 0, to: 0 }
+    }
+
+    /// Reads so much at once, or as much as a frame takes.
+    pub(crate) fn reading(self, read_bytes: usize) -> Self {
+        Self { read_bytes, ..self }
     }
 
     /// Where the next frame begins, or should.
@@ -86,23 +93,11 @@ impl<'s> Walker<'s> {
         if left < HEADER_BYTES as u64 || !self.fill(HEADER_BYTES)? {
             return Ok(Step::Bad("the frame's header is cut short"));
         }
-        let mut header = [0; HEADER_BYTES];
-        header.copy_from_slice(&self.buffer[self.from..self.from + HEADER_BYTES]);
-        let header = match Header::decode(&header, self.salt, self.at) {
-            Some(header) => header,
-            None if header == [0; HEADER_BYTES] => {
-                return Ok(Step::Bad("zeros instead of a frame"));
-            }
-            None => return Ok(Step::Bad(NO_HEADER)),
+        let bytes = &self.buffer[self.from..self.to];
+        let header = match check_header(bytes, self.salt, self.at, self.expect, left) {
+            Ok(header) => header,
+            Err(why) => return Ok(Step::Bad(why)),
         };
-        if header.first != self.expect && !left_out(LeftOut::CheckNextOffset) {
-            return Ok(Step::Bad("the frame's records are not the next ones"));
-        }
-        if (header.payload_bytes > frame::PAYLOAD_BYTES_MAX || header.frame_bytes() > left)
-            && !left_out(LeftOut::CheckFrameLength)
-        {
-            return Ok(Step::Bad("the frame is longer than its segment"));
-        }
         let Ok(frame_bytes) = usize::try_from(header.frame_bytes()) else {
             return Ok(Step::Bad("the frame is longer than memory"));
         };
@@ -115,17 +110,10 @@ impl<'s> Walker<'s> {
     /// Checks the payload of the frame that is in the buffer, and steps over the frame.
     fn take(&mut self, header: Header, frame_bytes: usize) -> io::Result<Step<'_>> {
         let frame = &self.buffer[self.from..self.from + frame_bytes];
-        let (payload, padding) = frame[HEADER_BYTES..].split_at(header.payload_bytes as usize);
-        if crc::crc32c(payload) != header.payload_crc && !left_out(LeftOut::CheckPayload) {
-            return Ok(Step::Bad("the frame's records do not match their checksum"));
-        }
-        if padding.iter().any(|byte| *byte != 0) && !left_out(LeftOut::CheckPadding) {
-            return Ok(Step::Bad("the frame's padding is not zero"));
-        }
-        if !frame::records_add_up(payload, header.records) && !left_out(LeftOut::CheckRecordLengths)
-        {
-            return Ok(Step::Bad("the lengths of the frame's records do not add up"));
-        }
+        let payload = match check_payload(&header, frame) {
+            Ok(payload) => payload,
+            Err(why) => return Ok(Step::Bad(why)),
+        };
         let at = self.at;
         self.from += frame_bytes;
         self.at = at.plus(frame_bytes as u64);
@@ -143,7 +131,7 @@ impl<'s> Walker<'s> {
         self.to -= self.from;
         self.from = 0;
         let left = self.end.get() - self.at.get();
-        let room = wanted.max(usize::try_from(left).unwrap_or(usize::MAX).min(BUFFER_BYTES));
+        let room = wanted.max(usize::try_from(left).unwrap_or(usize::MAX).min(self.read_bytes));
         if self.buffer.len() < room && !self.grow(room, wanted)? {
             return Ok(false);
         }
@@ -169,6 +157,54 @@ impl<'s> Walker<'s> {
         self.buffer.resize(room, 0);
         Ok(true)
     }
+}
+
+/// The header at the beginning of `bytes`, if it is that of the frame that belongs at this place.
+/// `left` is how many bytes there are before the end of the segment.
+pub(crate) fn check_header(
+    bytes: &[u8],
+    salt: u64,
+    at: Location,
+    expect: Offset,
+    left: u64,
+) -> Result<Header, &'static str> {
+    let Some(bytes) = bytes.first_chunk::<HEADER_BYTES>().filter(|_| left >= HEADER_BYTES as u64)
+    else {
+        return Err("the frame's header is cut short");
+    };
+    let Some(header) = Header::decode(bytes, salt, at) else {
+        return Err(match bytes == &[0; HEADER_BYTES] {
+            true => "zeros instead of a frame",
+            false => NO_HEADER,
+        });
+    };
+    if header.first != expect && !left_out(LeftOut::CheckNextOffset) {
+        return Err("the frame's records are not the next ones");
+    }
+    if (header.payload_bytes > frame::PAYLOAD_BYTES_MAX || header.frame_bytes() > left)
+        && !left_out(LeftOut::CheckFrameLength)
+    {
+        return Err("the frame is longer than its segment");
+    }
+    Ok(header)
+}
+
+/// The payload of a frame, if it and what follows it are what the header says.
+pub(crate) fn check_payload<'a>(
+    header: &Header,
+    frame: &'a [u8],
+) -> Result<&'a [u8], &'static str> {
+    let (payload, padding) = frame[HEADER_BYTES..].split_at(header.payload_bytes as usize);
+    if crc::crc32c(payload) != header.payload_crc && !left_out(LeftOut::CheckPayload) {
+        return Err("the frame's records do not match their checksum");
+    }
+    if padding.iter().any(|byte| *byte != 0) && !left_out(LeftOut::CheckPadding) {
+        return Err("the frame's padding is not zero");
+    }
+    if !frame::records_add_up(payload, header.records) && !left_out(LeftOut::CheckRecordLengths) {
+        return Err("the lengths of the frame's records do not add up");
+    }
+    Ok(payload)
 }
 
 /// What lies behind the place where a walker stopped.

@@ -166,6 +166,7 @@ impl Core {
             new.map_err(|error| self.write_failed(&old.path, "the segment after it", &error))?;
         self.cut(&old, writer.written);
         self.activate(&old, writer.written, new, stretch);
+        self.keep_index(&old, writer.written);
         writer.stretch = Arc::clone(stretch);
         Ok(())
     }
@@ -239,6 +240,7 @@ impl Core {
 
     fn activate(&self, old: &Segment, old_end: Place, new: Arc<Segment>, stretch: &Arc<Stretch>) {
         old.seal(old_end);
+        new.access.set_index(&stretch.index);
         self.change_segments(|list| {
             list.files.push(Arc::clone(&new));
             list.stretch = Arc::clone(stretch);
@@ -271,6 +273,7 @@ impl Core {
             Ok((new, end)) => {
                 self.activate(&old, durable, new, &writer.stretch);
                 self.cut(&old, durable);
+                self.keep_index(&old, durable);
                 self.progress().suspect = false;
                 self.advance_written(writer, end);
                 drop(self.publish_durable(end));

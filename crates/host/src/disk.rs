@@ -8,6 +8,8 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::mapping::Mapping;
+
 /// A file system, or a simulation of one.
 pub trait Disk: Debug + Send + Sync {
     /// Opens a file. The name of a created file is durable after [`Disk::sync_dir`] of its parent.
@@ -64,6 +66,12 @@ pub trait File: Debug + Send + Sync {
     /// After an error the page cache may hold what the disk does not
     /// (<https://www.usenix.org/system/files/atc20-rebello.pdf>): never retry and believe it.
     fn sync_data(&self) -> io::Result<()>;
+
+    /// Maps the first `bytes` of the file, which may be shorter now, for reading.
+    /// `ErrorKind::Unsupported` where files cannot be seen as memory.
+    fn map(&self, _bytes: u64) -> io::Result<Mapping> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
 
     /// Fills `buf` from `at`; `ErrorKind::UnexpectedEof` if the file ends first.
     fn read_exact_at(&self, mut buf: &mut [u8], mut at: u64) -> io::Result<()> {

@@ -8,6 +8,7 @@
 
 mod clock;
 mod disk;
+mod mapping;
 mod random;
 mod real;
 pub mod sim;
@@ -17,6 +18,7 @@ use std::sync::Arc;
 
 pub use clock::{Clock, Monotonic, WallTime};
 pub use disk::{DirEntry, DirLock, Disk, File, OpenMode, Space, SystemRun};
+pub use mapping::Mapping;
 pub use random::Random;
 pub use thread::spawn;
 

@@ -13,6 +13,7 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::clock::{Clock, Monotonic, WallTime};
 use crate::disk::{DirEntry, DirLock, Disk, File, OpenMode, Space, SystemRun};
+use crate::mapping::Mapping;
 use crate::random::Random;
 
 #[derive(Debug)]
@@ -141,6 +142,10 @@ impl File for RealFile {
 
     fn sync_data(&self) -> io::Result<()> {
         self.0.sync_data()
+    }
+
+    fn map(&self, bytes: u64) -> io::Result<Mapping> {
+        Mapping::new(&self.0, bytes)
     }
 }
 

@@ -38,10 +38,15 @@ impl Default for Options {
 
 impl Options {
     /// The journal's options on a disk of `total_bytes`: segments reserve their room ahead, and on a
-    /// small disk that must stay a small part of it.
+    /// small disk that must stay a small part of it. Reads are copied, so that a page that the disk
+    /// cannot deliver is an error of one request and not the end of the server.
     pub(crate) fn log_on(&self, total_bytes: u64) -> durable_log::Options {
         let most = (total_bytes / 64).max(SMALL_SEGMENT_BYTES);
-        durable_log::Options { segment_bytes: self.log.segment_bytes.min(most), ..self.log.clone() }
+        durable_log::Options {
+            segment_bytes: self.log.segment_bytes.min(most),
+            reads: durable_log::Reads::Copied,
+            ..self.log.clone()
+        }
     }
 
     /// The reserve on a disk of `total_bytes`.

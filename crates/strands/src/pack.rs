@@ -14,7 +14,7 @@
 //! holds as well; recovery reads both rightly. What was overwritten or cut while a block was written
 //! is newer than T and wins, because a packed operation takes out of the index only what is older.
 
-use std::ops::{ControlFlow, Range};
+use std::ops::Range;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -156,9 +156,9 @@ impl Shared {
     /// not get a block's checksum and then lose the journal's.
     fn verify_before(&self, before: Position) -> Result<(), PackError> {
         let start = self.log.positions().start;
-        let checked = self.log.scan(start, &mut |record| match record.offset < before.offset() {
-            true => ControlFlow::Continue(()),
-            false => ControlFlow::Break(()),
+        let checked = self.log.iter(start).and_then(|mut records| {
+            while records.next()?.is_some_and(|record| record.offset < before.offset()) {}
+            Ok(())
         });
         checked.map_err(|error| PackError::Store(error.to_string()))
     }

@@ -5,7 +5,6 @@
 //! is durable when it opens, so the view may take all of it.
 
 use std::collections::BTreeMap;
-use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -133,17 +132,12 @@ impl<'a> Replay<'a> {
     }
 
     fn scan(&mut self, log: &Log) -> Result<(), OpenError> {
-        let mut failed = None;
-        let start = log.positions().start;
-        log.scan(start, &mut |record| match self.record(&record) {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(error) => {
-                failed = Some(error);
-                ControlFlow::Break(())
-            }
-        })
-        .map_err(|error| ReadError::Failed(error.to_string()))?;
-        failed.map_or(Ok(()), Err)
+        let failed = |error: durable_log::ReadError| ReadError::Failed(error.to_string());
+        let mut records = log.iter(log.positions().start).map_err(failed)?;
+        while let Some(record) = records.next().map_err(failed)? {
+            self.record(&record)?;
+        }
+        Ok(())
     }
 
     fn record(&mut self, record: &Record<'_>) -> Result<(), OpenError> {

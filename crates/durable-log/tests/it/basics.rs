@@ -1,8 +1,9 @@
 //! Goal: what was appended is read back by offset and by location, before and after every step of
 //! its way to the disk, across segments, closes, drops and trims; offsets only go up.
 
-use std::ops::ControlFlow;
 use std::path::PathBuf;
+
+use std::ops::ControlFlow;
 
 use durable_log::{AppendError, Location, Offset, OpenError, Options, ReadError, inspect};
 use host::WallTime;
@@ -174,7 +175,7 @@ fn offsets_and_locations_go_on_after_everything_was_trimmed() {
     assert!(
         matches!(log.slice(first_at, 1), Err(ReadError::Trimmed { start }) if start.get() == 3)
     );
-    let seen = log.scan(Offset::new(2), &mut |_| ControlFlow::Continue(()));
+    let seen = log.iter(Offset::new(2)).map(drop);
     assert!(matches!(seen, Err(ReadError::Trimmed { .. })));
 }
 
@@ -215,24 +216,9 @@ fn reads_beyond_the_end_are_refused() {
     assert!(matches!(log.slice(Location::new(u64::MAX), 1), Err(ReadError::Beyond { .. })));
     log.sync().unwrap();
     assert!(matches!(log.slice(at, u32::MAX), Err(ReadError::Beyond { .. })));
-    let seen = log.scan(Offset::new(2), &mut |_| ControlFlow::Continue(()));
+    let seen = log.iter(Offset::new(2)).map(drop);
     assert!(matches!(seen, Err(ReadError::Beyond { .. })));
     assert!(from(&log, Offset::new(1)).is_empty());
-}
-
-#[test]
-fn a_scan_stops_when_told() {
-    let place = Place::new();
-    let log = place.open();
-    log.append(&[b"a", b"b", b"c"]).unwrap();
-    let mut seen = Vec::new();
-    log.scan(Offset::new(1), &mut |record| {
-        assert!(record.timestamp_ms > 0);
-        seen.push((record.offset.get(), record.bytes.to_vec()));
-        ControlFlow::Break(())
-    })
-    .unwrap();
-    assert_eq!(seen, [(1, b"b".to_vec())]);
 }
 
 #[test]

@@ -9,7 +9,6 @@
 //! This file uses nothing but the crate's surface and the simulated disk, so that the fuzz crate
 //! can include it.
 
-use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::OnceLock;
 
@@ -108,21 +107,16 @@ fn options_of_indexed() -> Options {
 /// All records from an offset on.
 fn records(log: &Log, from: Offset) -> Result<Records, ReadError> {
     let mut records = Vec::new();
-    log.scan(from, &mut |record| {
+    let mut found = log.iter(from)?;
+    while let Some(record) = found.next()? {
         records.push(record.bytes.to_vec());
-        ControlFlow::Continue(())
-    })?;
+    }
     Ok(records)
 }
 
 /// The record with this offset, if there is one.
 fn first_from(log: &Log, from: Offset) -> Result<Option<Vec<u8>>, ReadError> {
-    let mut first = None;
-    log.scan(from, &mut |record| {
-        first = Some(record.bytes.to_vec());
-        ControlFlow::Break(())
-    })?;
-    Ok(first)
+    Ok(log.iter(from)?.next()?.map(|record| record.bytes.to_vec()))
 }
 
 /// Puts files on a new disk.

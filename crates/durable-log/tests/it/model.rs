@@ -94,10 +94,7 @@ impl Model {
                 self.start = index(start);
             }
             Op::Read(which) => self.read(&log, *which),
-            Op::Scan => {
-                self.check_all(&log);
-                self.written = self.records.len();
-            }
+            Op::Scan => self.check_all(&log),
             Op::Close => {
                 log.close().unwrap();
                 self.written = self.records.len();

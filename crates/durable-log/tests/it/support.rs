@@ -1,9 +1,8 @@
 //! What the tests share: a machine with a directory for one log, and seeing what is in a log.
 
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use durable_log::{Log, Offset, OpenError, Options, Recovery};
+use durable_log::{Log, Offset, OpenError, Options, ReadError, Record, Recovery};
 use host::sim::Machine;
 use host::{Host, OpenMode};
 use tempfile::TempDir;
@@ -96,12 +95,24 @@ pub(crate) fn all(log: &Log) -> Vec<Vec<u8>> {
 pub(crate) fn from(log: &Log, offset: Offset) -> Vec<Vec<u8>> {
     let mut expected = offset;
     let mut records = Vec::new();
-    log.scan(offset, &mut |record| {
+    show(log, offset, |record| {
         assert_eq!(record.offset, expected);
         expected = expected + 1;
         records.push(record.bytes.to_vec());
-        ControlFlow::Continue(())
     })
     .unwrap();
     records
+}
+
+/// Shows all records from an offset on.
+pub(crate) fn show(
+    log: &Log,
+    from: Offset,
+    mut visit: impl FnMut(Record<'_>),
+) -> Result<(), ReadError> {
+    let mut records = log.iter(from)?;
+    while let Some(record) = records.next()? {
+        visit(record);
+    }
+    Ok(())
 }

@@ -7,7 +7,7 @@ use durable_log::{InspectedFrame, Log, OpenError, ReadError, Recovery, inspect};
 use host::sim::{Lost, Machine};
 
 use crate::allocations::allocated_by;
-use crate::support::Place;
+use crate::support::{Place, show};
 use crate::workload::{Found, Said, index};
 
 /// What opening one of our small logs may allocate: its buffers, and the files some times over.
@@ -168,10 +168,8 @@ fn check_damaged(place: &Place, file: &Looked, frame: &InspectedFrame, claimed: 
         }
         Ok((log, recovery)) => {
             let mut found = Vec::new();
-            let read = log.scan(log.positions().start, &mut |record| {
-                found.push(record.bytes.to_vec());
-                ControlFlow::Continue(())
-            });
+            let read =
+                show(&log, log.positions().start, |record| found.push(record.bytes.to_vec()));
             let start = index(log.positions().start);
             assert_eq!(Some(&found[..]), said.records.get(start..start + found.len()));
             if was_claimed || recovery.clean {
