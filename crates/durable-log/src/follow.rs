@@ -11,8 +11,8 @@
 //!   cut or opened anew. Then the place is looked for again, by offset, in what is there now.
 //! - Records in a later epoch that begin below what was read already have replaced it.
 //!
-//! Frames are read first and names looked at afterwards: what is handed out was in the log at a moment after
-//! the call began.
+//! Frames are read first and names looked at afterwards: what is handed out was in the log when it was
+//! read, which is up to [`STEP_BYTES`] ahead.
 //!
 //! Bytes that are no good frame are usually an append that is under way. They are damage only when
 //! something says that a record there was durable: a next segment, or a frame behind. The latter

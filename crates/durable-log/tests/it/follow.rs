@@ -1,12 +1,13 @@
 //! Goal: who follows a log from outside reads its records in order, each once, as they were
 //! appended; hears of it when they were trimmed or replaced; waits where nothing is yet; and speaks
-//! of damage only where something was durable. Method: a model beside random operations on the simulated disk; files
-//! changed by hand; and a second process that appends, rolls, trims, and is killed.
+//! of damage only where something was durable. Method: a model beside random operations on the
+//! simulated disk; files changed by hand; and a second process that appends, rolls, trims, cuts, and is
+//! killed.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use durable_log::{
-    Epoch, FollowError, Followed, Follower, Location, Log, Offset, OpenError, Options,
+    Epoch, FollowError, Followed, Follower, Location, Log, Offset, OpenError, Options, Positions,
 };
 use host::Host;
 use host::sim::{Kept, Lost, Machine, Reached};
@@ -240,6 +241,8 @@ enum Op {
     Roll,
     /// All but so many records, at most.
     Trim(u64),
+    /// So many records.
+    CutOff(u64),
     Close,
     Kill,
     PowerCut(bool),
@@ -256,8 +259,12 @@ struct Model {
     records: Vec<Vec<u8>>,
     /// The record that the follower reads next.
     next: usize,
-    /// Records from here on were replaced since the follower last looked.
-    replaced: Option<usize>,
+    /// The log's end was lost from here on since the follower was last told, or had caught up.
+    lost_from: Option<usize>,
+    /// What the log held before each loss since then: the follower may have read ahead.
+    before: Vec<Vec<Vec<u8>>>,
+    /// The follower showed a record that was lost, and has to say so.
+    void: bool,
 }
 
 impl Model {
@@ -266,7 +273,9 @@ impl Model {
         let place = Place::on(&machine);
         let log = place.open();
         let follower = follow(&place);
-        Self { machine, place, log, follower, records: Vec::new(), next: 0, replaced: None }
+        let (records, before) = (Vec::new(), Vec::new());
+        let (next, lost_from, void) = (0, None, false);
+        Self { machine, place, log, follower, records, next, lost_from, before, void }
     }
 
     fn step(mut self, op: Op) -> Self {
@@ -294,6 +303,12 @@ impl Model {
                 let before = self.log.positions().durable.get().saturating_sub(keep);
                 self.log.trim(Offset::new(before)).unwrap();
             }
+            Op::CutOff(count) => {
+                let Positions { start, appended, .. } = self.log.positions();
+                let end = appended.get().saturating_sub(count).max(start.get());
+                self.log = self.log.truncate_after(Offset::new(end)).unwrap();
+                self.lose_from(usize::try_from(end).unwrap());
+            }
             Op::Close => {
                 self.log.clone().close().unwrap();
                 return self.reopen();
@@ -315,17 +330,45 @@ impl Model {
         self
     }
 
-    fn reopen(self) -> Self {
-        let Self { machine, log, follower, mut records, next, mut replaced, .. } = self;
-        drop(log);
-        let place = Place::on(&machine);
-        let log = place.open();
-        let found = usize::try_from(log.positions().appended.get()).unwrap();
-        records.truncate(found);
-        if found < next {
-            replaced = Some(replaced.map_or(found, |before| before.min(found)));
+    fn reopen(mut self) -> Self {
+        // The lock goes first.
+        let elsewhere = Place::simulated();
+        self.log = elsewhere.open();
+        self.place = Place::on(&self.machine);
+        self.log = self.place.open();
+        self.lose_from(usize::try_from(self.log.positions().appended.get()).unwrap());
+        self
+    }
+
+    fn lose_from(&mut self, end: usize) {
+        if end == self.records.len() {
+            return;
         }
-        Self { machine, place, log, follower, records, next, replaced }
+        if self.lost_from.is_none() {
+            self.before.clear();
+        }
+        self.before.push(self.records.clone());
+        self.records.truncate(end);
+        self.lost_from = Some(self.lost_from.map_or(end, |before| before.min(end)));
+        self.void |= end < self.next;
+    }
+
+    #[track_caller]
+    fn see(&mut self, bytes: &[u8]) {
+        let next = self.next;
+        self.next += 1;
+        let is_of = |records: &Vec<Vec<u8>>| records.get(next).is_some_and(|one| one == bytes);
+        let lost = self.lost_from.is_some_and(|from| next >= from);
+        let written = self.log.positions().written.get() > next as u64;
+        if !self.void && written && is_of(&self.records) {
+            if lost {
+                // It has gone over to what the log holds now.
+                self.lost_from = None;
+            }
+            return;
+        }
+        assert!(self.lost_from.is_some() && self.before.iter().any(is_of), "record {next}");
+        self.void |= lost;
     }
 
     #[track_caller]
@@ -334,29 +377,29 @@ impl Model {
         let start = usize::try_from(positions.start.get()).unwrap();
         match hear(&mut self.follower) {
             Heard::Record(offset, bytes) => {
-                assert_eq!((offset, self.replaced), (self.next as u64, None));
-                assert!(positions.written.get() > offset);
-                assert_eq!(bytes, self.records[self.next]);
-                self.next += 1;
+                assert_eq!(offset, self.next as u64);
+                self.see(&bytes);
             }
             Heard::Nothing => {
-                assert_eq!(self.replaced, None);
+                assert!(!self.void, "it waits, and what it showed is void");
                 assert_eq!(self.next as u64, positions.written.get(), "it waits for what is there");
+                self.lost_from = None;
             }
             Heard::Rewound(to) => {
                 let to = usize::try_from(to).unwrap();
-                assert!(self.replaced.take().is_some_and(|from| to <= from || to == start), "{to}");
-                self.next = to;
+                let lost_from = self.lost_from.take().expect("nothing was lost");
+                assert!(to <= self.next && (to <= lost_from || to == start), "{to} {lost_from}");
+                (self.next, self.void) = (to, false);
             }
             Heard::Trimmed(to) => {
                 assert_eq!(to, start as u64);
                 assert!(self.next < start);
-                (self.next, self.replaced) = (start, None);
+                (self.next, self.lost_from, self.void) = (start, None, false);
                 self.follower.seek(positions.start);
             }
             Heard::Damaged(at) => panic!("damage at {at}"),
         }
-        assert!(self.follower.durable() <= positions.durable);
+        assert!(self.lost_from.is_some() || self.follower.durable() <= positions.durable);
     }
 }
 
@@ -369,6 +412,7 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
         1 => Just(Op::FailedSync),
         1 => Just(Op::Roll),
         1 => (0..6_u64).prop_map(Op::Trim),
+        1 => (0..8_u64).prop_map(Op::CutOff),
         1 => Just(Op::Close),
         1 => Just(Op::Kill),
         1 => any::<bool>().prop_map(Op::PowerCut),
@@ -387,7 +431,7 @@ proptest! {
             model = model.step(op);
         }
         model.log.write_out().unwrap();
-        while model.replaced.is_some() || model.next as u64 != model.log.positions().written.get() {
+        while model.void || model.next as u64 != model.log.positions().written.get() {
             model.look();
         }
         model.look();
@@ -402,7 +446,10 @@ const LIVES: u64 = 6;
 /// Appends of each that is not killed before.
 const APPENDS: u64 = 6000;
 
-/// What a record of the second process says: its own offset, and who wrote it.
+/// More than a process cuts its log.
+const CUTS_MAX: u64 = 1000;
+
+/// What a record of the second process says: its own offset, and who wrote it after how many cuts.
 fn record(offset: u64, life: u64) -> Vec<u8> {
     let mut dice = Dice::new(offset);
     let mut bytes = [offset, life].map(u64::to_le_bytes).concat();
@@ -445,7 +492,7 @@ fn a_log_is_followed_from_another_process_while_its_writers_are_killed() {
         }
         match end {
             Some(end) => {
-                while reader.next < end {
+                while reader.next != end {
                     reader.look()
                 }
             }
@@ -456,7 +503,11 @@ fn a_log_is_followed_from_another_process_while_its_writers_are_killed() {
     println!("{reader:?}");
     let (log, _) = Log::open(&Host::real(), &dir, Options::default()).unwrap();
     assert_eq!(log.positions().durable.get(), reader.next);
-    assert!(reader.lives.contains_key(&(LIVES - 1)) && reader.read > APPENDS && reader.trims > 0);
+    assert!(
+        reader.lives.iter().any(|life| life / CUTS_MAX == LIVES - 1)
+            && reader.read > APPENDS
+            && reader.trims > 0
+    );
 }
 
 /// Follows, and checks each record.
@@ -467,15 +518,15 @@ struct Reader {
     read: u64,
     trims: u64,
     rewinds: u64,
-    /// The epoch of each life.
-    lives: BTreeMap<u64, Epoch>,
+    lives: BTreeSet<u64>,
+    epoch: Epoch,
     at: Location,
 }
 
 impl Reader {
     fn new(follower: Follower) -> Self {
-        let at = Location::new(0);
-        Self { follower, next: 0, read: 0, trims: 0, rewinds: 0, lives: BTreeMap::new(), at }
+        let (at, epoch, lives) = (Location::new(0), Epoch::FIRST, BTreeSet::new());
+        Self { follower, next: 0, read: 0, trims: 0, rewinds: 0, lives, epoch, at }
     }
 
     fn look(&mut self) {
@@ -490,13 +541,15 @@ impl Reader {
                 self.at = followed.at;
                 self.next += 1;
                 self.read += 1;
-                let epoch = self.follower.epoch();
-                assert_eq!(*self.lives.entry(life).or_insert(epoch), epoch);
-                assert!(self.lives.last_key_value() == Some((&life, &epoch)));
+                // What stays of a frame that is cut belongs to a later epoch, too.
+                assert!(self.follower.epoch() >= self.epoch);
+                self.epoch = self.follower.epoch();
+                self.lives.insert(life);
             }
             Ok(Followed::Nothing) => std::thread::yield_now(),
             Ok(Followed::Rewound { to, epoch }) => {
-                assert!(to.get() <= self.next && self.lives.values().all(|before| *before < epoch));
+                assert!(to.get() <= self.next && epoch > self.epoch);
+                self.epoch = epoch;
                 (self.next, self.at) = (to.get(), Location::new(0));
                 self.rewinds += 1;
             }
@@ -517,13 +570,20 @@ fn write(link: &Link) {
     let mut dice = Dice::new(second_process::number("seed"));
     let options = Options { segment_bytes: 16 << 10, ..Options::default() };
     let dir = second_process::argument("dir");
-    let (log, _) = Log::open(&Host::real(), dir.as_ref(), options).unwrap();
+    let (mut log, _) = Log::open(&Host::real(), dir.as_ref(), options).unwrap();
+    let mut life = life * CUTS_MAX;
     for _ in 0..APPENDS {
         let next = log.positions().appended.get();
         let records: Vec<Vec<u8>> =
             (next..=next + dice.below(3)).map(|offset| record(offset, life)).collect();
         let slices: Vec<&[u8]> = records.iter().map(|record| &record[..]).collect();
         log.append(&slices).unwrap();
+        if dice.below(1000) == 0 {
+            let Positions { start, appended, .. } = log.positions();
+            let end = appended.get().saturating_sub(dice.below(100)).max(start.get());
+            log = log.truncate_after(Offset::new(end)).unwrap();
+            life += 1;
+        }
         match dice.below(200) {
             0 => log.roll().unwrap(),
             1..3 => {

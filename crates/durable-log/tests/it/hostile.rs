@@ -144,7 +144,7 @@ fn seen(machine: &Machine) -> Files {
 }
 
 /// Directories as a power cut leaves them, at each operation of a workload with several segments, claims, a
-/// close, a torn end and trims.
+/// close, a torn end, trims and a cut.
 fn images() -> &'static [Files] {
     static IMAGES: OnceLock<Vec<Files>> = OnceLock::new();
     IMAGES.get_or_init(|| {
@@ -182,6 +182,7 @@ fn workload(host: &Host) -> Option<()> {
     }
     log.trim(Offset::new(9)).ok()?;
     log.roll().ok()?;
+    let log = log.truncate_after(Offset::new(18)).ok()?;
     log.append(&[b"last"]).ok()?;
     log.append(&[b"of", b"all"]).ok()?;
     log.write_out().ok()?;

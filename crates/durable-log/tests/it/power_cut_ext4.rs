@@ -1,6 +1,6 @@
 //! Goal: on a real kernel, whatever a power cut leaves of the file system's caches, every record
 //! that was said to be durable is there, byte for byte, and what is there is a prefix of what was
-//! appended. Method: ext4 in a file; a second process appends, syncs, rolls and trims with several
+//! appended. Method: ext4 in a file; a second process appends, syncs, rolls, trims and cuts with several
 //! threads and tells over a socket what it was promised; the file system is shut down in the middle
 //! (`EXT4_IOC_SHUTDOWN`, with and without a flush of its journal), mounted again, and the log
 //! opened and compared; then the power goes once more right after the recovery; then all goes on
@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use durable_log::{Log, Offset, OpenError, Options};
+use durable_log::{Log, Offset, OpenError, Options, Positions};
 use host::{Host, OpenMode};
 use rustix::fs::{Mode, OFlags};
 use rustix::ioctl;
@@ -120,7 +120,7 @@ struct Totals {
 /// One process appends until the power goes.
 fn live_until_cut(disk: &Ext4, life: u64, dice: &mut Dice, known: &mut Known, totals: &mut Totals) {
     // Sometimes while the log is opened, mostly in the middle of things.
-    let most = [2, 30, 300, 3000][dice.index(4)];
+    let most = [4, 30, 300, 3000][dice.index(4)];
     let messages = if life.is_multiple_of(6) { 1500 } else { dice.below(most) };
     let flush = [Flush::Nothing, Flush::Journal, Flush::Everything][dice.index(5) / 2];
     let dies_of_it = dice.below(2) == 0;
@@ -269,7 +269,11 @@ enum Said {
     /// It is about to open the log.
     Here,
     /// The log is open, and durable up to here.
-    Opened { end: u64 },
+    Opened { end: u64, epoch: u64 },
+    /// It is about to cut everything from here on.
+    Cuts { end: u64 },
+    /// It was promised that the log ends here.
+    Cut { end: u64, epoch: u64 },
     /// So many records from this one on are this thread's.
     Appended { first: u64, next: u64, thread: u64, turn: u64 },
     /// The same, and the power was gone before.
@@ -286,7 +290,9 @@ impl Said {
     fn words(self) -> Words {
         match self {
             Self::Here => [0; 5],
-            Self::Opened { end } => [1, end, 0, 0, 0],
+            Self::Opened { end, epoch } => [1, end, epoch, 0, 0],
+            Self::Cuts { end } => [7, end, 0, 0, 0],
+            Self::Cut { end, epoch } => [8, end, epoch, 0, 0],
             Self::Appended { first, next, thread, turn } => [2, first, next, thread, turn],
             Self::AppendedInVain { first, next, thread, turn } => [6, first, next, thread, turn],
             Self::Durable { end } => [3, end, 0, 0, 0],
@@ -298,7 +304,9 @@ impl Said {
     fn of(words: Words) -> Self {
         match words {
             [0, ..] => Self::Here,
-            [1, end, ..] => Self::Opened { end },
+            [1, end, epoch, ..] => Self::Opened { end, epoch },
+            [7, end, ..] => Self::Cuts { end },
+            [8, end, epoch, ..] => Self::Cut { end, epoch },
             [2, first, next, thread, turn] => Self::Appended { first, next, thread, turn },
             [6, first, next, thread, turn] => Self::AppendedInVain { first, next, thread, turn },
             [3, end, ..] => Self::Durable { end },
@@ -319,6 +327,9 @@ struct Known {
     trimmed: u64,
     /// It may begin here, if the trim that was begun got through.
     trim_begun: u64,
+    /// It may end here, if the cut that was begun got through.
+    cut_begun: Option<u64>,
+    epoch: u64,
     promises: u64,
     /// Segments of this life in files of former ones.
     recycled: u64,
@@ -330,8 +341,14 @@ impl Known {
     fn hear(&mut self, words: Words) {
         match Said::of(words) {
             Said::Here => self.life += 1,
-            Said::Opened { end } => {
+            Said::Opened { end, epoch } => {
                 assert_eq!(end, self.durable, "opened with other records than were checked before");
+                self.raise(epoch);
+            }
+            Said::Cuts { end } => self.cut_begun = Some(end),
+            Said::Cut { end, epoch } => {
+                self.cut(end);
+                self.raise(epoch);
             }
             Said::Appended { first, next, thread, turn } => {
                 self.appended(first..next, thread, turn)
@@ -362,9 +379,20 @@ impl Known {
                 let lie = self.in_vain.is_some_and(|first| end > first);
                 assert!(!lie, "{end} was promised without power, {:?} appended", self.in_vain);
             }
-            Said::Trimmed { .. } => {}
+            Said::Trimmed { .. } | Said::Cut { .. } => {}
             said => self.hear(said.words()),
         }
+    }
+
+    /// Epochs go up with each cut and each opening that follows no close.
+    fn raise(&mut self, epoch: u64) {
+        assert!(epoch > self.epoch, "epoch {epoch} after {}", self.epoch);
+        self.epoch = epoch;
+    }
+
+    fn cut(&mut self, end: u64) {
+        self.records.split_off(&end);
+        (self.durable, self.appended, self.cut_begun) = (end, end, None);
     }
 
     fn appended(&mut self, offsets: Range<u64>, thread: u64, turn: u64) {
@@ -387,6 +415,10 @@ impl Known {
             start >= self.trimmed && start <= self.trim_begun.max(self.trimmed),
             "{start} {self:?}"
         );
+        if self.cut_begun.take() == Some(end) {
+            self.cut(end);
+        }
+        self.raise(log.epoch().get());
         assert!(end >= self.durable, "{end} records, {} promised", self.durable);
         assert_eq!(log.positions().durable.get(), end);
         let found: BTreeMap<u64, Stamp> =
@@ -436,7 +468,9 @@ fn write_until_the_power_goes(link: &Link) {
         Err(OpenError::Io { .. }) => return,
         Err(error) => panic!("{error}"),
     };
-    link.say(Said::Opened { end: log.positions().durable.get() }.words()).unwrap();
+    let end = log.positions().durable.get();
+    link.say(Said::Opened { end, epoch: log.epoch().get() }.words()).unwrap();
+    let Some(log) = cut(link, log, &mut dice) else { return };
     let gone = PathBuf::from(second_process::argument("gone"));
     let committer = log.clone();
     let committer = host::spawn("committer", move || committer.run_committer()).unwrap();
@@ -451,6 +485,20 @@ fn write_until_the_power_goes(link: &Link) {
     });
     log.stop_committer();
     committer.join().unwrap();
+}
+
+/// Cuts some of the log's end off, or nothing. `None` when the power went.
+fn cut(link: &Link, log: Log, dice: &mut Dice) -> Option<Log> {
+    let Positions { start, durable, .. } = log.positions();
+    let most = (durable - start).min(50);
+    if most == 0 || dice.below(2) == 0 {
+        return Some(log);
+    }
+    let end = durable.get() - 1 - dice.below(most);
+    link.say(Said::Cuts { end }.words()).unwrap();
+    let log = log.truncate_after(Offset::new(end)).ok()?;
+    link.say(Said::Cut { end, epoch: log.epoch().get() }.words()).unwrap();
+    Some(log)
 }
 
 /// One thread of the second process. Its steps give `None` when the log fails.
