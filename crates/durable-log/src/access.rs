@@ -5,7 +5,7 @@
 //! from its index file, or made again.
 
 use std::io;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, OnceLock};
 
 use crate::core::{Core, lock};
 use crate::index::Index;
@@ -14,6 +14,7 @@ use crate::mapped::Mapped;
 use crate::options::Reads;
 use crate::position::Location;
 use crate::segment::{self, Place, Segment};
+use crate::sync::Mutex;
 
 /// What readers need of a segment.
 #[derive(Debug, Default)]

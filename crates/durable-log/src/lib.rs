@@ -16,6 +16,7 @@
 //! # let dir = temp.path();
 //! let (log, _) = Log::open(&Host::real(), dir, Options::default())?;
 //! let first = log.append(&[b"together", b"or not at all"])?.first;
+//! assert_eq!(*log.read(first + 1)?, *b"or not at all");
 //!
 //! // This thread leads a sync, unless another does that will serve both.
 //! log.append(&[b"durable"])?.wait_synced()?;
