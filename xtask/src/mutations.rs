@@ -42,6 +42,7 @@ const STAGES: &[Stage] = &[
             "forged::",
             "trimming::",
             "recycling::",
+            "truncation::",
             "crashes::an_orderly_close",
             "crashes::what_opening_removed",
         ],

@@ -41,6 +41,8 @@ steps! {
     LowWater: "the mark of the log's beginning, before many segments go",
     SyncTrim: "sync of the name that a trim removes",
     SyncTrimOfMany: "sync of the names that a trim of many removes, before their files are used again",
+    SyncCut: "sync of the name that decides a cut of the log's end",
+    SyncBeforeNamingCut: "sync of the names that a cut removes, before its segment gets its own",
     DropSuspectFile: "a file whose sync failed is not used again",
     SyncTidy: "sync after leftovers were removed",
     CheckSegmentHeader: "checksum of a segment's header",

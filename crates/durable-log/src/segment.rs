@@ -255,7 +255,7 @@ pub(crate) fn cut_name(number: u64) -> String {
 /// Gives a segment of which all is decided its own name. Those that it replaces were removed.
 pub(crate) fn name_after_cut(host: &Host, dir: &Path, number: u64) -> io::Result<()> {
     // A later segment must not come back behind this one.
-    host.disk.sync_dir(dir)?;
+    mutation::sync_dir(Step::SyncBeforeNamingCut, host, dir)?;
     host.disk.rename(&dir.join(cut_name(number)), &dir.join(name(number)))?;
     host.disk.sync_dir(dir)
 }

@@ -21,6 +21,7 @@ use crate::error::{AppendError, TruncateError, WriteError};
 use crate::frame::{self, Header as FrameHeader};
 use crate::log::Log;
 use crate::marker::Marker;
+use crate::mutation::{self, Step as LeftOut};
 use crate::position::Offset;
 use crate::segment::{self, Header, Place, Segment};
 use crate::spare;
@@ -185,11 +186,13 @@ impl Core {
         });
         let blank = prepared.map_err(|source| self.not_cut(source))?;
         let named = self.host.disk.rename(&blank.path, &to);
-        named.and_then(|()| self.host.disk.sync_dir(&self.dir)).map_err(|error| {
-            let why =
-                self.fail(format!("cutting the log's end in {}: {error}", self.dir.display()));
-            TruncateError::Failed { why }
-        })
+        named.and_then(|()| mutation::sync_dir(LeftOut::SyncCut, &self.host, &self.dir)).map_err(
+            |error| {
+                let why =
+                    self.fail(format!("cutting the log's end in {}: {error}", self.dir.display()));
+                TruncateError::Failed { why }
+            },
+        )
     }
 
     fn not_cut(&self, source: io::Error) -> TruncateError {

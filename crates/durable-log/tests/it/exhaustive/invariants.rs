@@ -203,7 +203,8 @@ impl Looked {
     fn next(&self, bytes: u64) -> u64 {
         let begin = self.frames.first().map_or(0, |frame| frame.position);
         let within = self.frames.iter().rfind(|frame| frame.position - begin < bytes);
-        within.map_or(self.first.get(), |frame| frame.first.get() + u64::from(frame.records))
+        within
+            .map_or_else(|| self.first.get(), |frame| frame.first.get() + u64::from(frame.records))
     }
 
     fn at(place: &Place, path: &std::path::Path) -> Self {
