@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use durable_log::{Committer, Log, Options};
+use durable_log::{Committer, Log, Offset, Options};
 use host::Host;
 
 use crate::measure::Context;
@@ -43,6 +43,14 @@ pub(crate) fn frame_bytes(context: &Context, payload_bytes: usize) -> anyhow::Re
     let bytes = log.stats().bytes / 2;
     log.close()?;
     Ok(usize::try_from(bytes)?)
+}
+
+/// Appends one record, when there is room for it; gives the offset after it.
+pub(crate) fn append_when_room(log: &Log, payload: &[u8]) -> anyhow::Result<Offset> {
+    if !log.has_room() {
+        log.wait_room();
+    }
+    Ok(log.append(&[payload])?.next)
 }
 
 /// Appends `records` times the same and syncs.

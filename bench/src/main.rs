@@ -29,7 +29,7 @@ use crate::measure::Context;
 use crate::options::Options;
 use crate::page::Page;
 use crate::report::{Measured, Report};
-use crate::rows::Row;
+use crate::rows::{Row, follow_process};
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
@@ -47,6 +47,12 @@ fn run(arguments: &[String]) -> anyhow::Result<ExitCode> {
         && command == null_fuse::COMMAND
     {
         null_fuse::serve(Path::new(dir))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if let [command, kind, path, records] = arguments
+        && command == follow_process::COMMAND
+    {
+        follow_process::follow(kind, Path::new(path), records.parse()?)?;
         return Ok(ExitCode::SUCCESS);
     }
     let options = Options::parse(arguments)?;

@@ -3,6 +3,7 @@
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Barrier, mpsc};
 use std::thread;
@@ -210,6 +211,26 @@ pub(crate) fn with_ticks<T>(
         drop(stop);
         ticker.join().map_err(|_| anyhow::anyhow!("a ticking thread panicked"))??;
         done
+    })
+}
+
+/// Does `work` while another thread calls `other` without a pause.
+pub(crate) fn beside<T>(
+    other: impl Fn() -> anyhow::Result<()> + Sync,
+    work: impl FnOnce() -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let beside = scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                other()?;
+            }
+            anyhow::Ok(())
+        });
+        let result = work();
+        done.store(true, Ordering::Relaxed);
+        beside.join().map_err(|_| anyhow::anyhow!("a thread beside panicked"))??;
+        result
     })
 }
 

@@ -5,12 +5,17 @@
 //! [`Pair`] in a file of `rows/`, whose header says what it stands for, and list it in [`all`].
 
 mod append;
+mod cold;
 mod durable;
 mod fetch;
 mod files;
+mod follow;
+pub(crate) mod follow_process;
 mod interval;
+mod mixed;
 mod produce;
 mod raw;
+mod reads;
 mod recovery;
 mod retention;
 mod sync;
@@ -29,9 +34,19 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Row> {
         &sync::ROWS,
         &interval::ROWS,
         &writers::ROWS,
+        &reads::ROWS,
+        &mixed::ROWS,
         &recovery::ROWS,
         &retention::ROWS,
+        &append::EXTRA_ROWS,
+        &writers::EXTRA_ROWS,
         &durable::ROWS,
+        &reads::EXTRA_ROWS,
+        &mixed::EXTRA_ROWS,
+        &cold::ROWS,
+        &recovery::EXTRA_ROWS,
+        &follow::ROWS,
+        &follow_process::ROWS,
         &raw::ROWS,
         &produce::ROWS,
         &fetch::ROWS,
@@ -149,6 +164,8 @@ pub(crate) const NANOS_PER_APPEND: Unit = Unit { name: "ns/append" };
 pub(crate) const NANOS_PER_READ: Unit = Unit { name: "ns/read" };
 /// Records appended per second.
 pub(crate) const APPENDS_PER_SECOND: Unit = Unit { name: "appends/s" };
+/// Records read per second.
+pub(crate) const READS_PER_SECOND: Unit = Unit { name: "reads/s" };
 /// 10^6 bytes per second: of payload, unless the row says otherwise.
 pub(crate) const MEGABYTES_PER_SECOND: Unit = Unit { name: "MB/s" };
 /// Microseconds.

@@ -9,7 +9,7 @@
 //!   nobody waits for; a committer syncs them ahead. Limit: the same thread alone.
 
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,7 @@ use tempfile::TempDir;
 
 use crate::limits::disk::RecycledFile;
 use crate::logs::{self, Served, frame_bytes, payload};
-use crate::measure::{Context, Pair, per_second, percentile, timed_threads};
+use crate::measure::{Context, Pair, beside, per_second, percentile, timed_threads};
 use crate::rows::{APPENDS_PER_SECOND, MICROS, Row};
 
 /// The rows of this file.
@@ -148,37 +148,24 @@ impl BesideBulk {
     fn times(&self) -> anyhow::Result<Vec<Duration>> {
         append_durably(&self.served.log, self.appends)
     }
-
-    /// Appends at a steady pace until told to stop; gives how much.
-    fn append_bulk(&self, stop: &AtomicBool) -> anyhow::Result<usize> {
-        let (start, record) = (Instant::now(), vec![0xB1; BULK_RECORD_BYTES]);
-        let mut appended = 0;
-        while !stop.load(Ordering::Relaxed) {
-            self.served.log.wait_room();
-            self.served.log.append(&[&record])?;
-            appended += 1;
-            let next = start + BULK_INTERVAL * u32::try_from(appended)?;
-            thread::sleep(next.saturating_duration_since(Instant::now()));
-        }
-        Ok(appended * BULK_RECORD_BYTES)
-    }
 }
 
 impl Pair for BesideBulk {
     fn subject(&mut self) -> anyhow::Result<f64> {
-        let (stop, start) = (AtomicBool::new(false), Instant::now());
-        let (times, bulk) = thread::scope(|scope| {
-            let bulk = scope.spawn(|| self.append_bulk(&stop));
-            let times = self.times();
-            stop.store(true, Ordering::Relaxed);
-            (times, bulk.join())
-        });
-        let bulk = bulk.map_err(|_| anyhow::anyhow!("the bulk thread panicked"))??;
-        let (mut times, took) = (times?, start.elapsed());
+        let (log, start) = (&self.served.log, Instant::now());
+        let (record, appended) = (vec![0xB1; BULK_RECORD_BYTES], AtomicU32::new(0));
+        let append_in_time = || {
+            logs::append_when_room(log, &record)?;
+            let next = start + BULK_INTERVAL * (1 + appended.fetch_add(1, Ordering::Relaxed));
+            thread::sleep(next.saturating_duration_since(Instant::now()));
+            Ok(())
+        };
+        let mut times = beside(append_in_time, || self.times())?;
+        let (took, appended) = (start.elapsed(), usize::try_from(appended.into_inner())?);
         self.served.sync_and_trim()?;
         self.also = vec![
             ("p50/us", percentile(&mut times, 500)),
-            ("bulk MiB/s", per_second(took, bulk) / f64::from(1 << 20)),
+            ("bulk MiB/s", per_second(took, appended * BULK_RECORD_BYTES) / f64::from(1 << 20)),
         ];
         Ok(percentile(&mut times, 990))
     }

@@ -124,10 +124,7 @@ impl Pair for Honest {
         let (log, payload) = (&self.served.log, payload::<256>());
         let time = timed(|| {
             for _ in 0..self.raw.appends {
-                if !log.has_room() {
-                    log.wait_room();
-                }
-                log.append(&[&payload])?;
+                logs::append_when_room(log, &payload)?;
             }
             log.sync()?;
             Ok(())
