@@ -16,6 +16,8 @@ enum Op {
     Roll,
     /// Below this part of what there is, of 8.
     Trim(u64),
+    /// The end off, from this record on.
+    Cut(prop::sample::Index),
     Read(prop::sample::Index),
     Scan,
     Close,
@@ -32,6 +34,7 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
         3 => Just(Op::Sync),
         1 => Just(Op::Roll),
         1 => (0..9_u64).prop_map(Op::Trim),
+        1 => any::<prop::sample::Index>().prop_map(Op::Cut),
         4 => any::<prop::sample::Index>().prop_map(Op::Read),
         1 => Just(Op::Scan),
         1 => Just(Op::Close),
@@ -95,6 +98,7 @@ impl Model {
             }
             Op::Read(which) => self.read(&log, *which),
             Op::Scan => self.check_all(&log),
+            Op::Cut(which) => return self.cut(&log, *which),
             Op::Close => {
                 log.close().unwrap();
                 self.written = self.records.len();
@@ -115,6 +119,22 @@ impl Model {
         let (record, at) = &self.records[self.start + which.index(self.records.len() - self.start)];
         let slice = log.slice(*at, u32::try_from(record.len()).unwrap()).unwrap();
         assert_eq!(&slice.read().unwrap()[..], &record[..]);
+        let offset = self.records.iter().position(|(_, other)| other == at).unwrap();
+        let found = log.read(Offset::new(offset as u64)).unwrap();
+        assert_eq!((&found[..], found.at()), (&record[..], *at));
+        assert_eq!((index(found.offset()), found.epoch() <= log.epoch()), (offset, true));
+        assert_eq!(&found.to_bytes()[..], &record[..]);
+    }
+
+    fn cut(&mut self, log: &Log, which: prop::sample::Index) -> Log {
+        let end = self.start + which.index(self.records.len() - self.start + 1);
+        let before = log.epoch();
+        let log = log.truncate_after(Offset::new(end as u64)).unwrap();
+        assert_eq!(log.epoch() > before, end < self.records.len());
+        self.records.truncate(end);
+        self.written = self.written.min(end);
+        self.check_all(&log);
+        log
     }
 
     fn check_all(&self, log: &Log) {
