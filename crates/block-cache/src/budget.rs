@@ -6,21 +6,31 @@
 //! the limit. Only what a truncate or a forget needs to note where it cut (some bytes each) is taken in any
 //! case; a small reserve is kept for it.
 //!
-//! Buffers of whole chunks that become free are kept in a small pool, which counts as allocated, and which
-//! gives way before anything is evicted.
+//! Buffers and pages that become free are kept in a small pool, which counts as allocated, and which gives way
+//! before anything is evicted: a full cache lives on what it evicts, and the allocator would hand much of it
+//! to the system and back.
 
 use std::mem;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::coverage::CHUNK_BYTES;
+use crate::coverage::{CHUNK_BYTES, PAGE_BYTES};
 
-/// The buffer of a whole chunk.
-pub(crate) type Buffer = Box<[u8]>;
+/// The buffer of a whole chunk: its capacity is [`CHUNK_BYTES`], its length how far it was ever written, so
+/// that nothing is zeroed only to be overwritten.
+pub(crate) type Buffer = Vec<u8>;
+
+/// The buffer of a page.
+pub(crate) type Page = Box<[u8; PAGE_BYTES as usize]>;
 
 const BUFFER_BYTES: u64 = CHUNK_BYTES as u64;
+const PAGE_COST: u64 = PAGE_BYTES as u64;
 /// Most buffers in the pool: as many as one piece gives back.
-const POOL_MAX: usize = 64;
+const POOL_BUFFERS_MAX: usize = 64;
+/// Most pages in the pool.
+const POOL_PAGES_MAX: usize = 512;
+/// The pool holds at most this part of the budget in buffers, and as much in pages.
+const POOL_SHARE: u64 = 16;
 /// Most of the budget that is kept for what is taken in any case.
 const RESERVE_BYTES: u64 = 64 << 10;
 
@@ -30,23 +40,46 @@ pub(crate) struct Budget {
     /// What [`Self::try_take`] leaves alone.
     reserve: u64,
     allocated: AtomicU64,
-    pool: Mutex<Vec<Buffer>>,
-    pool_max: usize,
+    pool: Mutex<Pool>,
+}
+
+/// Memory that nobody uses. The lists have all the room that they ever may need.
+#[derive(Debug)]
+struct Pool {
+    buffers: Vec<Buffer>,
+    pages: Vec<Page>,
+}
+
+impl Pool {
+    fn new(limit: u64) -> Self {
+        let fitting = |bytes, max: usize| {
+            usize::try_from(limit / POOL_SHARE / bytes).map_or(max, |fitting| fitting.min(max))
+        };
+        Self {
+            buffers: Vec::with_capacity(fitting(BUFFER_BYTES, POOL_BUFFERS_MAX)),
+            pages: Vec::with_capacity(fitting(PAGE_COST, POOL_PAGES_MAX)),
+        }
+    }
+
+    fn own_bytes(&self) -> u64 {
+        let buffers = self.buffers.capacity() * size_of::<Buffer>();
+        (buffers + self.pages.capacity() * size_of::<Page>()) as u64
+    }
+
+    fn bytes(&self) -> u64 {
+        self.buffers.len() as u64 * BUFFER_BYTES + self.pages.len() as u64 * PAGE_COST
+    }
 }
 
 impl Budget {
     /// `fixed`: bytes that are allocated already and stay so.
     pub(crate) fn new(limit: u64, fixed: u64) -> Self {
-        let pool_max =
-            usize::try_from(limit / 8 / BUFFER_BYTES).map_or(POOL_MAX, |n| n.min(POOL_MAX));
-        let pool = Vec::with_capacity(pool_max);
-        let fixed = fixed + (pool.capacity() * size_of::<Buffer>()) as u64;
+        let pool = Pool::new(limit);
         Self {
             limit,
             reserve: RESERVE_BYTES.min(limit / 16),
-            allocated: AtomicU64::new(fixed),
+            allocated: AtomicU64::new(fixed + pool.own_bytes()),
             pool: Mutex::new(pool),
-            pool_max,
         }
     }
 
@@ -64,7 +97,7 @@ impl Budget {
     }
 
     pub(crate) fn pooled(&self) -> u64 {
-        self.pool().len() as u64 * BUFFER_BYTES
+        self.pool().bytes()
     }
 
     /// Takes `bytes` if they fit.
@@ -86,17 +119,21 @@ impl Budget {
         debug_assert!(before >= bytes, "more was given back than taken");
     }
 
-    /// Frees buffers of the pool until `bytes` fit, as far as there are any.
+    /// Frees what the pool holds until `bytes` fit, as far as there are any.
     pub(crate) fn trim_pool(&self, bytes: u64) {
         let mut pool = self.pool();
         while self.allocated().saturating_add(bytes) > self.takable() {
-            let Some(buffer) = pool.pop() else { break };
-            drop(buffer);
-            self.release(BUFFER_BYTES);
+            if pool.buffers.pop().is_some() {
+                self.release(BUFFER_BYTES);
+            } else if pool.pages.pop().is_some() {
+                self.release(PAGE_COST);
+            } else {
+                break;
+            }
         }
     }
 
-    fn pool(&self) -> MutexGuard<'_, Vec<Buffer>> {
+    fn pool(&self) -> MutexGuard<'_, Pool> {
         self.pool.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -151,7 +188,7 @@ impl<'a> Purse<'a> {
         self.freed += bytes;
     }
 
-    /// Bytes that were freed with this purse, those of buffers that went into the pool included.
+    /// Bytes that were freed with this purse, what went into the pool included.
     pub(crate) fn freed(&self) -> u64 {
         self.freed
     }
@@ -159,23 +196,48 @@ impl<'a> Purse<'a> {
     /// A buffer for a whole chunk. What is in it means nothing.
     pub(crate) fn buffer(&mut self) -> Buffer {
         // What the pool holds is counted already.
-        let pooled = self.budget.pool().pop();
+        let pooled = self.budget.pool().buffers.pop();
         pooled.unwrap_or_else(|| {
             self.spend(BUFFER_BYTES);
-            vec![0; CHUNK_BYTES as usize].into_boxed_slice()
+            Vec::with_capacity(CHUNK_BYTES as usize)
         })
+    }
+
+    /// Puts a page into each place. What is in it means nothing.
+    pub(crate) fn pages<'b>(&mut self, places: impl Iterator<Item = &'b mut Option<Page>>) {
+        let mut pool = self.budget.pool();
+        for place in places {
+            *place = Some(pool.pages.pop().unwrap_or_else(|| {
+                self.spend(PAGE_COST);
+                zeroed_page()
+            }));
+        }
     }
 
     /// Takes a buffer back.
     pub(crate) fn recycle(&mut self, buffer: Buffer) {
+        self.freed += BUFFER_BYTES;
         let mut pool = self.budget.pool();
-        if pool.len() < self.budget.pool_max {
-            pool.push(buffer);
-            self.freed += BUFFER_BYTES;
+        if pool.buffers.len() < pool.buffers.capacity() {
+            pool.buffers.push(buffer);
         } else {
             drop(pool);
             drop(buffer);
-            self.put_back(BUFFER_BYTES);
+            self.left += BUFFER_BYTES;
+        }
+    }
+
+    /// Takes pages back.
+    pub(crate) fn recycle_pages(&mut self, pages: impl Iterator<Item = Page>) {
+        let mut pool = self.budget.pool();
+        for page in pages {
+            self.freed += PAGE_COST;
+            if pool.pages.len() < pool.pages.capacity() {
+                pool.pages.push(page);
+            } else {
+                drop(page);
+                self.left += PAGE_COST;
+            }
         }
     }
 
@@ -191,4 +253,10 @@ impl Drop for Purse<'_> {
             self.budget.release(self.left);
         }
     }
+}
+
+/// A page on the heap, without a copy on the stack.
+fn zeroed_page() -> Page {
+    let bytes = vec![0; PAGE_BYTES as usize].into_boxed_slice();
+    bytes.try_into().expect("as long as a page")
 }

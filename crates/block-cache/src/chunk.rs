@@ -10,11 +10,9 @@
 use std::mem;
 use std::ops::Range;
 
-use crate::budget::{Buffer, Purse};
+use crate::budget::{Buffer, Page, Purse};
 use crate::coverage::{CHUNK_BYTES, Coverage, Kind, PAGE_BYTES, PAGES};
 use crate::types::Generation;
-
-type Page = Box<[u8; PAGE_BYTES as usize]>;
 
 /// Bytes of a chunk's own bookkeeping.
 pub(crate) const CHUNK_OWN_BYTES: u64 = size_of::<Chunk>() as u64;
@@ -79,11 +77,6 @@ impl Chunk {
         self.dirty.count_ones()
     }
 
-    /// Whether a sequential writer filled it.
-    pub(crate) fn is_full_buffer(&self) -> bool {
-        matches!(self.buffers, Buffers::Whole(_)) && self.coverage.data_bytes() == CHUNK_BYTES
-    }
-
     /// Most bytes that a write to `range` allocates, if the chunk is not there yet.
     pub(crate) fn quote_new(range: &Range<u32>, sequential: bool) -> u64 {
         let empty = const { Coverage::new() };
@@ -112,10 +105,9 @@ impl Chunk {
             Plan::Nothing => {}
             Plan::Pages(missing) => {
                 let Buffers::Pages(pages) = &mut self.buffers else { return };
-                for page in each(missing) {
-                    purse.spend(u64::from(PAGE_BYTES));
-                    pages[page] = Some(zeroed_page());
-                }
+                let places = pages.iter_mut().zip(0..);
+                let missing = places.filter(|(_, page)| missing & (1 << page) != 0);
+                purse.pages(missing.map(|(place, _)| place));
             }
             Plan::Whole => self.make_whole(purse),
         }
@@ -133,13 +125,12 @@ impl Chunk {
     fn make_whole(&mut self, purse: &mut Purse<'_>) {
         let mut whole = purse.buffer();
         if let Buffers::Pages(pages) = &mut self.buffers {
-            for (page, bytes) in pages.iter_mut().enumerate() {
-                if let Some(bytes) = bytes.take() {
-                    let at = page * PAGE_BYTES as usize;
-                    whole[at..at + bytes.len()].copy_from_slice(&*bytes);
-                    purse.put_back(u64::from(PAGE_BYTES));
+            for (page, bytes) in pages.iter().enumerate() {
+                if let Some(bytes) = bytes {
+                    overwrite(&mut whole, page * PAGE_BYTES as usize, &**bytes);
                 }
             }
+            purse.recycle_pages(pages.iter_mut().filter_map(Option::take));
         }
         self.buffers = Buffers::Whole(whole);
     }
@@ -175,9 +166,7 @@ impl Chunk {
 
     fn copy_in(&mut self, at: u32, bytes: &[u8]) {
         match &mut self.buffers {
-            Buffers::Whole(whole) => {
-                whole[at as usize..at as usize + bytes.len()].copy_from_slice(bytes);
-            }
+            Buffers::Whole(whole) => overwrite(whole, at as usize, bytes),
             Buffers::Pages(pages) => {
                 let mut rest = bytes;
                 let mut at = at as usize;
@@ -235,10 +224,8 @@ impl Chunk {
         self.coverage.set(range.clone(), kind);
         for page in pages_of(&range).filter(|page| !self.coverage.page_has_data(*page)) {
             self.dirty &= !(1 << page);
-            if let Buffers::Pages(pages) = &mut self.buffers
-                && pages[page].take().is_some()
-            {
-                purse.put_back(u64::from(PAGE_BYTES));
+            if let Buffers::Pages(pages) = &mut self.buffers {
+                purse.recycle_pages(pages[page].take().into_iter());
             }
         }
         if self.coverage.data_bytes() == 0 {
@@ -302,18 +289,19 @@ impl Chunk {
     fn release_buffers(&mut self, purse: &mut Purse<'_>) {
         match mem::replace(&mut self.buffers, Buffers::Pages([const { None }; PAGES])) {
             Buffers::Whole(whole) => purse.recycle(whole),
-            Buffers::Pages(pages) => {
-                let pages = pages.iter().flatten().count() as u64;
-                purse.put_back(pages * u64::from(PAGE_BYTES));
-            }
+            Buffers::Pages(pages) => purse.recycle_pages(pages.into_iter().flatten()),
         }
     }
 }
 
-/// A page on the heap, without a copy on the stack.
-fn zeroed_page() -> Page {
-    let bytes = vec![0; PAGE_BYTES as usize].into_boxed_slice();
-    bytes.try_into().expect("as long as a page")
+/// Writes within a buffer's capacity, and makes it longer where that goes beyond its end.
+fn overwrite(buffer: &mut Buffer, at: usize, bytes: &[u8]) {
+    if buffer.len() < at {
+        buffer.resize(at, 0);
+    }
+    let inside = bytes.len().min(buffer.len() - at);
+    buffer[at..at + inside].copy_from_slice(&bytes[..inside]);
+    buffer.extend_from_slice(&bytes[inside..]);
 }
 
 fn plan(present: u16, range: &Range<u32>, sequential: bool) -> Plan {

@@ -142,9 +142,12 @@ impl Coverage {
             let mask = below(to) & !below(from);
             let (data, hole) = (&mut self.data[word as usize], &mut self.hole[word as usize]);
             self.data_bytes -= (*data & mask).count_ones() * GRANULE_BYTES;
-            self.hole_bytes -= (*hole & mask).count_ones() * GRANULE_BYTES;
             *data &= !mask;
-            *hole &= !mask;
+            // Most chunks have no holes: their words need not even be fetched.
+            if self.hole_bytes > 0 {
+                self.hole_bytes -= (*hole & mask).count_ones() * GRANULE_BYTES;
+                *hole &= !mask;
+            }
             match kind {
                 Kind::Data => {
                     *data |= mask;
@@ -234,6 +237,34 @@ impl Coverage {
             Some(mixed) if mixed.granule == granule => (mixed.data, mixed.hole),
             _ => (0, 0),
         }
+    }
+
+    /// Whether every byte of `range` is data or a hole.
+    pub(crate) fn covers(&self, range: Range<u32>) -> bool {
+        if self.data_bytes + self.hole_bytes == CHUNK_BYTES {
+            return true;
+        }
+        let granules = range.start / GRANULE_BYTES..range.end.div_ceil(GRANULE_BYTES);
+        let known = (granules.start / 64..granules.end.div_ceil(64)).all(|word| {
+            let from = granules.start.saturating_sub(word * 64);
+            let to = (granules.end - word * 64).min(64);
+            let known = self.data[word as usize] | self.hole[word as usize];
+            below(to) & !below(from) & !known == 0
+        });
+        known || (!self.mixed.is_empty() && self.covers_mixed(range))
+    }
+
+    /// The same where granules may be mixed.
+    fn covers_mixed(&self, range: Range<u32>) -> bool {
+        let mut at = range.start;
+        while at < range.end {
+            let (kind, end) = self.run(at, range.end);
+            if kind == Kind::Cold {
+                return false;
+            }
+            at = end;
+        }
+        true
     }
 
     /// The kind of the byte at `at`, and where the run of that kind ends, at most at `end`.
@@ -347,6 +378,13 @@ mod tests {
                 before = Some(kind);
             }
             assert!(seen == self.model);
+            for at in (0..CHUNK_BYTES - 5000).step_by(1777) {
+                for len in [1, 63, 64, 65, 4096, 5000] {
+                    let bytes = &self.model[at as usize..(at + len) as usize];
+                    let known = !bytes.contains(&Kind::Cold);
+                    assert_eq!(self.coverage.covers(at..at + len), known, "{len} bytes at {at}");
+                }
+            }
             let count = |kind| self.model.iter().filter(|byte| **byte == kind).count();
             assert_eq!(self.coverage.data_bytes() as usize, count(Kind::Data));
             assert_eq!(self.coverage.hole_bytes() as usize, count(Kind::Hole));

@@ -14,9 +14,9 @@ use crate::types::{Generation, PIECE_BYTES};
 const CHUNKS: u32 = PIECE_BYTES / CHUNK_BYTES;
 const _: () = assert!(CHUNKS == 64, "one word says which chunks there are");
 
-/// A sequential writer gets whole buffers from this chunk on: what it may leave unused is then at most a
-/// quarter of what it wrote.
-const SEQUENTIAL_FROM: u32 = 4;
+/// A sequential writer gets whole buffers from this chunk on: what it leaves unused is then less than what
+/// it wrote.
+const SEQUENTIAL_FROM: u32 = 1;
 
 /// What a read gives beside bytes.
 #[derive(Debug)]
@@ -33,6 +33,8 @@ pub(crate) struct Piece {
     data_bytes: u32,
     hole_bytes: u32,
     dirty_pages: u32,
+    /// Where the last write or fill ended.
+    last_end: u32,
     /// The write that made it dirty, and the newest write.
     oldest: Generation,
     newest: Generation,
@@ -46,6 +48,7 @@ impl Piece {
             data_bytes: 0,
             hole_bytes: 0,
             dirty_pages: 0,
+            last_end: 0,
             oldest: Generation::new(0),
             newest: Generation::new(0),
         }
@@ -99,11 +102,10 @@ impl Piece {
         (needed > self.chunks.capacity()).then(|| needed.next_power_of_two())
     }
 
-    /// Whether a write to `range` goes on in this chunk where an earlier one stopped.
+    /// Whether a write to `range` begins this chunk where the one before it stopped.
     fn is_sequential(&self, range: &Range<u32>, index: u32) -> bool {
-        index >= SEQUENTIAL_FROM
-            && range.start == index * CHUNK_BYTES
-            && self.chunk(index - 1).is_some_and(Chunk::is_full_buffer)
+        let begins = range.start == index * CHUNK_BYTES;
+        begins && index >= SEQUENTIAL_FROM && self.last_end == range.start
     }
 
     /// Writes bytes from `at` on. What it may allocate was quoted.
@@ -164,6 +166,7 @@ impl Piece {
                 put(chunk, local.start, bytes);
             });
         }
+        self.last_end = range.end;
     }
 
     /// Changes a chunk that is present, and counts again what it knows.
@@ -256,16 +259,7 @@ impl Piece {
             return true;
         }
         by_chunk(range).all(|(index, local)| {
-            let Some(chunk) = self.chunk(index) else { return false };
-            let mut at = local.start;
-            while at < local.end {
-                let (kind, end) = chunk.coverage().run(at, local.end);
-                if kind == Kind::Cold {
-                    return false;
-                }
-                at = end;
-            }
-            true
+            self.chunk(index).is_some_and(|chunk| chunk.coverage().covers(local))
         })
     }
 

@@ -141,6 +141,21 @@ fn a_large_file_takes_two_percent_more_than_its_bytes() {
 }
 
 #[test]
+fn a_file_of_any_length_takes_at_most_a_page_more_than_twice_its_bytes() {
+    for len in [33_000, 66_000, 70_000, 140_000, 300_000] {
+        let cache = cache(64 * MIB);
+        write(&cache, 2, 0, b"x", 1);
+        let before = cache.stats();
+        for at in (0..len).step_by(4096) {
+            write(&cache, 1, at, &[1; 4096][..4096.min((len - at) as usize)], 1);
+        }
+        let after = cache.stats();
+        let taken = after.allocated_bytes - after.pooled_bytes - before.allocated_bytes;
+        assert!(taken < 2 * len + 4096, "{taken} bytes for a file of {len}");
+    }
+}
+
+#[test]
 fn a_write_over_bytes_that_are_here_allocates_nothing() {
     let cache = cache(64 * MIB);
     let bytes = vec![3; 32 << 10];

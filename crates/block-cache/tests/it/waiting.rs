@@ -94,7 +94,7 @@ fn a_deadline_ends_the_waiting_and_not_before() {
     let clock = machine.host().clock;
     let deadline = clock.monotonic() + Duration::from_secs(3);
     let mut write = pin!(cache.write_when_room(2, 0, &[2; 1 << 20], generation(2), deadline));
-    // What the pool of two MiB leaves is too little.
+    // Not even the rest of the budget is left.
     let mut filler = 0;
     while cache.write(3, filler * 4096, &[1; 4096], generation(1)).is_ok() {
         filler += 1;
