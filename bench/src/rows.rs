@@ -5,6 +5,7 @@
 //! [`Pair`] in a file of `rows/`, whose header says what it stands for, and list it in [`all`].
 
 mod append;
+mod cache;
 mod cold;
 mod durable;
 mod fetch;
@@ -31,6 +32,7 @@ use crate::measure::{Context, Outcome, Pair, take_turns};
 pub(crate) fn all() -> impl Iterator<Item = &'static Row> {
     let files: [&[Row]; _] = [
         &append::ROWS,
+        &cache::ROWS,
         &sync::ROWS,
         &interval::ROWS,
         &writers::ROWS,
