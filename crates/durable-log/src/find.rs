@@ -52,6 +52,12 @@ impl Interval {
         self.place.at.plus(self.checked.bytes)
     }
 
+    /// Whether the frame that begins at this place was checked.
+    #[inline]
+    pub(crate) fn has_checked(&self, at: Location) -> bool {
+        at < self.checked_to() && at >= self.place.at
+    }
+
     /// The last place known to be the beginning of a frame, or end of the last one, that is not
     /// behind `offset`.
     #[inline]
@@ -133,7 +139,7 @@ impl View<'_> {
     /// The header of the frame at `place`, which lies in the interval or after it.
     #[inline]
     pub(crate) fn frame(&self, interval: &mut Interval, place: Place) -> Result<Header, Bad> {
-        if place.at < interval.checked_to() && place.at >= interval.place.at {
+        if interval.has_checked(place.at) {
             let from = self.segment.position(place.at);
             let bytes = self.mapped.bytes(from..from + HEADER_BYTES as u64);
             if let Some(bytes) = bytes.and_then(|bytes| bytes.first_chunk()) {

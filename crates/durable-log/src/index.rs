@@ -43,6 +43,9 @@ struct Entry {
     newest_ms: AtomicI64,
     /// [`Checked`]: bytes in the lower half, frame size in the upper, both / [`frame::ALIGN`].
     checked: AtomicU64,
+    /// If not 0, appends made all frames of the interval of this size, with one record each; known when
+    /// the next entry is there.
+    alike: AtomicU64,
 }
 
 /// How much of an interval passed its checks.
@@ -140,6 +143,14 @@ impl Index {
         Some(Found { slot, place: self.place(slot) })
     }
 
+    /// The frame with this record where appends made all frames of the interval alike, otherwise the
+    /// entry's. `found` is the entry that [`Index::find`] found for the record.
+    #[inline]
+    pub(crate) fn nearest(&self, found: Found, offset: Offset) -> Location {
+        let alike = self.entries[found.slot].alike.load(Ordering::Acquire);
+        found.place.at.plus((offset - found.place.offset) * alike)
+    }
+
     /// The last entry whose frame begins at or before `at`.
     pub(crate) fn find_at(&self, at: Location) -> Option<Found> {
         let words = at.get().checked_sub(self.base.at.get())? / frame::ALIGN;
@@ -185,6 +196,13 @@ impl Index {
         Some(Found { slot: low, place: self.place(low) })
     }
 
+    /// Says what appends made the frames of the last interval.
+    fn note_alike(&self, frame_bytes: u64) {
+        if let Some(last) = self.count.load(Ordering::Relaxed).checked_sub(1) {
+            self.entries[last].alike.store(frame_bytes, Ordering::Release);
+        }
+    }
+
     /// Adds an entry. Only the index's one [`IndexWriter`] does that.
     fn push(&self, place: Place, newest_ms: i64) {
         let count = self.count.load(Ordering::Relaxed);
@@ -206,12 +224,17 @@ pub(crate) struct IndexWriter {
     /// A frame at or after this gets an entry.
     due: Location,
     newest_ms: i64,
+    /// The frame that was shown last.
+    last: Place,
+    /// Size of the interval's frames so far, if they are alike with a record each; 0 if they are not.
+    alike: Option<u64>,
 }
 
 impl IndexWriter {
     /// Begins an index. `newest_ms` is the highest timestamp of the log before `base`.
     pub(crate) fn new(base: Place, bytes_max: u64, newest_ms: i64) -> Self {
-        Self { index: Arc::new(Index::new(base, bytes_max)), due: base.at, newest_ms }
+        let index = Arc::new(Index::new(base, bytes_max));
+        Self { index, due: base.at, newest_ms, last: base, alike: None }
     }
 
     pub(crate) fn index(&self) -> &Arc<Index> {
@@ -226,9 +249,16 @@ impl IndexWriter {
     /// Shows the next frame, which begins at `place`.
     #[inline]
     pub(crate) fn frame(&mut self, place: Place, timestamp_ms: i64) {
+        let size = place.at.get() - self.last.at.get();
+        let is_alike = place.offset.get() - self.last.offset.get() == 1
+            && self.alike.is_none_or(|alike| alike == size);
+        self.alike = Some(if is_alike { size } else { 0 });
+        self.last = place;
         if place.at >= self.due {
+            self.index.note_alike(size * u64::from(is_alike));
             self.index.push(place, self.newest_ms);
             self.due = place.at.plus(STRIDE_BYTES);
+            self.alike = None;
         }
         self.newest_ms = self.newest_ms.max(timestamp_ms);
     }
@@ -264,20 +294,33 @@ mod tests {
     proptest! {
         #[test]
         fn the_search_finds_what_a_walk_finds(
-            frames in proptest::collection::vec((0_u64..50, 5_u64..2000, -9_i64..9), 1..400),
+            frames in prop_oneof![
+                proptest::collection::vec((0_u64..50, 5_u64..2000, -9_i64..9), 1..400),
+                proptest::collection::vec((Just(1_u64), prop_oneof![30 => Just(38_u64), 1 => Just(40)], -9_i64..9), 1..400),
+            ],
             base in 0_u64..1000,
         ) {
             let mut writer = IndexWriter::new(place(base, base * 8), 1 << 30, i64::MIN);
             let (mut next, mut newest, mut entries) = (place(base, base * 8), i64::MIN, Vec::new());
+            let (mut places, mut slots) = (Vec::new(), Vec::new());
             for (records, words, timestamp_ms) in frames {
                 writer.frame(next, timestamp_ms);
                 if entries.last().is_none_or(|(last, _): &(Place, i64)| next.at.get() - last.at.get() >= STRIDE_BYTES) {
                     entries.push((next, newest));
                 }
                 newest = newest.max(timestamp_ms);
+                places.push(next);
+                slots.push(entries.len() - 1);
                 next = Place { offset: next.offset + records, at: next.at.plus(words * 8) };
             }
             let index = writer.index();
+            for (records, slot) in places.windows(2).zip(&slots) {
+                let found = Found { slot: *slot, place: index.place(*slot) };
+                let at = index.nearest(found, records[0].offset);
+                // With one record it is the frame or the entry; others are found from the entry.
+                let is_frame = records[1].offset - records[0].offset == 1 && at == records[0].at;
+                prop_assert!(is_frame || at == found.place.at, "{:?} {at}", records[0]);
+            }
             prop_assert_eq!(writer.newest_ms(), newest);
             prop_assert_eq!(index.base(), place(base, base * 8));
             let made: Vec<_> = (0..index.len()).map(|slot| (index.place(slot), index.newest_ms(slot))).collect();

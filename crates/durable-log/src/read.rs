@@ -21,7 +21,7 @@ use crate::frame::{self, HEADER_BYTES, Header};
 use crate::mapped::Mapped;
 use crate::position::{Epoch, Location, Offset};
 use crate::ring::ChunkRef;
-use crate::segment::{Place, Segment};
+use crate::segment::Segment;
 use crate::walk::{Frame, Step, Walker};
 
 /// How much is read at once to copy one record.
@@ -336,63 +336,64 @@ impl Core {
 
     /// Finds a record in memory; `None` when it is not there any more.
     fn read_tail(&self, offset: Offset, durable_at: Location) -> Option<RecordRef> {
-        let mut at = self.tail_place(offset)?.at.max(durable_at);
+        let (mut at, mut bytes) = self.enter_tail(offset, durable_at)?;
         loop {
-            let bytes = self.tail_bytes(at)?;
             let mut from = 0;
             while let Some(head) = bytes.get(from..).and_then(|rest| rest.first_chunk()) {
                 let header = Header::peek(head);
-                let size = usize::try_from(header.frame_bytes()).unwrap_or(usize::MAX);
                 if offset < header.first {
                     return None;
                 }
                 if offset < header.next() {
-                    let frame_at = at.plus(from as u64);
-                    let payload =
-                        from + HEADER_BYTES..from + HEADER_BYTES + header.payload_bytes as usize;
-                    return match bytes.get(payload.clone()) {
-                        Some(found) => {
-                            let (start, len) = frame::nth_record(found, offset - header.first)?;
-                            let start_in = payload.start + start as usize;
-                            let range = start_in..start_in + len as usize;
-                            let at = frame_at.plus((HEADER_BYTES + start as usize) as u64);
-                            let held = Held::Memory { bytes, range };
-                            let epoch = self.published.epoch();
-                            Some(RecordRef {
-                                offset,
-                                at,
-                                timestamp_ms: header.timestamp_ms,
-                                epoch,
-                                held,
-                            })
-                        }
-                        None => self.copy_from_tail(offset, frame_at, &header),
-                    };
+                    return self.in_tail(bytes, from, at.plus(from as u64), &header, offset);
                 }
+                let size = usize::try_from(header.frame_bytes()).unwrap_or(usize::MAX);
                 from = from.saturating_add(size);
             }
-            at = match from {
+            if from == 0 {
                 // A header in two pieces.
-                0 => {
-                    let header = self.tail_header(at)?;
-                    if header.first <= offset && offset < header.next() {
-                        return self.copy_from_tail(offset, at, &header);
-                    }
-                    at.plus(header.frame_bytes())
+                let header = self.tail_header(at)?;
+                if header.first <= offset && offset < header.next() {
+                    return self.copy_from_tail(offset, at, &header);
                 }
-                _ => at.plus(from as u64),
-            };
+                at = at.plus(header.frame_bytes());
+            }
+            at = at.plus(from as u64);
+            bytes = self.tail_bytes(at)?;
         }
     }
 
-    /// A place at or before a record that is not in a segment file yet.
-    fn tail_place(&self, offset: Offset) -> Option<Place> {
+    /// A frame in memory that is not after the one with this record, and the bytes from there on.
+    fn enter_tail(&self, offset: Offset, durable_at: Location) -> Option<(Location, ChunkRef)> {
         let list = self.segments();
         let mut stretch = &list.stretch;
         while let Some(next) = stretch.next.get().filter(|next| next.base.offset <= offset) {
             stretch = next;
         }
-        stretch.index.find(offset).map(|found| found.place)
+        let found = stretch.index.find(offset)?;
+        let at = stretch.index.nearest(found, offset).max(durable_at);
+        Some((at, self.tail_bytes(at)?))
+    }
+
+    /// The record in the frame that begins `from` bytes into what is borrowed.
+    fn in_tail(
+        &self,
+        bytes: ChunkRef,
+        from: usize,
+        at: Location,
+        header: &Header,
+        offset: Offset,
+    ) -> Option<RecordRef> {
+        let begin = from + HEADER_BYTES;
+        let Some(payload) = bytes.get(begin..begin + header.payload_bytes as usize) else {
+            return self.copy_from_tail(offset, at, header);
+        };
+        let (start, len) = frame::nth_record(payload, offset - header.first)?;
+        let begin = begin + start as usize;
+        let at = at.plus((HEADER_BYTES + start as usize) as u64);
+        let (epoch, timestamp_ms) = (self.published.epoch(), header.timestamp_ms);
+        let held = Held::Memory { bytes, range: begin..begin + len as usize };
+        Some(RecordRef { offset, at, timestamp_ms, epoch, held })
     }
 
     /// The header of the frame at `at`, wherever its bytes are in memory.

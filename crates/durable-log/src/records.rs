@@ -126,7 +126,7 @@ impl Records {
                     return Ok(Some(Record { bytes, ..record }));
                 }
             }
-            if !self.advance()? {
+            if !self.advance_checked() && !self.advance()? {
                 return Ok(None);
             }
         }
@@ -163,6 +163,28 @@ impl Records {
         found.unwrap_or_default()
     }
 
+    /// Goes to the next frame, if it was checked: then it is durable and in this segment.
+    #[inline]
+    fn advance_checked(&mut self) -> bool {
+        let Source::Mapped { segment, interval } = &self.source else { return false };
+        if !interval.has_checked(self.next.at) {
+            return false;
+        }
+        let from = segment.position(self.next.at);
+        let mapped = segment.access.is_mapped();
+        let bytes = mapped.and_then(|mapped| mapped.bytes(from..from + HEADER_BYTES as u64));
+        let Some(head) = bytes.and_then(|bytes| bytes.first_chunk()) else { return false };
+        self.go_to(&Header::peek(head), from);
+        true
+    }
+
+    /// Makes the frame that comes next, at `position` of the source, the current one.
+    #[inline]
+    fn go_to(&mut self, header: &Header, position: u64) {
+        self.rest = Rest::of(header, self.next, position);
+        self.next = Place { offset: header.next(), at: self.next.at.plus(header.frame_bytes()) };
+    }
+
     /// Goes to the next frame; false if there is none yet.
     fn advance(&mut self) -> Result<bool, ReadError> {
         loop {
@@ -177,9 +199,7 @@ impl Records {
                 self.advance_in_memory()
             };
             if let Some((header, position)) = found {
-                self.rest = Rest::of(&header, self.next, position);
-                self.next =
-                    Place { offset: header.next(), at: self.next.at.plus(header.frame_bytes()) };
+                self.go_to(&header, position);
                 return Ok(true);
             }
         }

@@ -19,6 +19,7 @@ mod mutated;
 #[cfg(feature = "mutation")]
 mod mutations;
 mod power_cut_ext4;
+mod reads;
 mod recycling;
 mod second_process;
 mod support;
