@@ -6,6 +6,7 @@
 //! - **F-durable**: the same until it is durable: the appender syncs. Limit: `pwrite` and `fdatasync` into a
 //!   recycled file, then the same waking.
 
+use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -118,22 +119,22 @@ impl Pair for Following {
 
     fn limit(&mut self) -> anyhow::Result<f64> {
         let (durable, start) = (self.reached == Reached::Durable, Instant::now());
-        let (slot, filled) = (Mutex::new(None), Condvar::new());
+        let (queue, filled) = (Mutex::new(VecDeque::new()), Condvar::new());
         let send = || {
             let stamp = stamp(start)?;
             if durable {
                 self.file.write_durably(&self.frame)?;
             }
-            *slot.lock().expect("nobody panics under the lock") = Some(stamp);
+            queue.lock().expect("nobody panics under the lock").push_back(stamp);
             filled.notify_one();
             Ok(())
         };
         let take = |_| {
-            let empty = slot.lock().expect("nobody panics under the lock");
-            let mut full = filled
-                .wait_while(empty, |slot| slot.is_none())
+            let empty = queue.lock().expect("nobody panics under the lock");
+            let mut some = filled
+                .wait_while(empty, |queue| queue.is_empty())
                 .expect("nobody panics under the lock");
-            age(start, &full.take().expect("waited until it is full"))
+            age(start, &some.pop_front().expect("waited until it is filled"))
         };
         Ok(percentile(&mut send_and_take(self.records, send, take)?, 500))
     }
