@@ -109,6 +109,13 @@ impl Header {
     }
 }
 
+/// Whether whole frames of so many bytes together can have so many records.
+pub(crate) fn can_hold(bytes: u64, records: u64) -> bool {
+    let payload = bytes.checked_sub(HEADER_BYTES as u64);
+    let most = payload.map(|payload| payload / RECORD_PREFIX_BYTES);
+    bytes.is_multiple_of(ALIGN) && if bytes == 0 { records == 0 } else { most >= Some(records) }
+}
+
 /// Bytes of a frame with such a payload, padding included.
 pub(crate) fn frame_bytes(payload_bytes: u32) -> u64 {
     (HEADER_BYTES as u64 + u64::from(payload_bytes)).next_multiple_of(ALIGN)

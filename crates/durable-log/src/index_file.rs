@@ -18,7 +18,7 @@
 //! [`FRAMES_BYTES_MIN`] gets none: its frames are walked as quickly. It is read when the
 //! segment is first read after an opening. One that is missing, cut, damaged, of another version or
 //! another segment is made again from the segment and written over. One that is whole and wrong all
-//! the same is noticed at use, because a frame must begin where an entry points.
+//! the same is noticed at use, because a frame must begin where an entry points; its times are believed.
 
 use std::io;
 use std::path::{Path, PathBuf};

@@ -63,6 +63,7 @@ steps! {
     CheckMarkedSize: "a marked segment is as long as its mark says",
     CheckMissing: "no segment is missing in the middle",
     CheckJoint: "a segment does not begin before the one that it follows",
+    CheckFits: "a segment has no more records than its bytes can hold",
     CheckSealedSize: "a sealed segment is as long as the next one says",
     CheckSealedEnd: "a sealed segment ends with the record before the next one",
     CheckSealed: "the frames of sealed segments are checked",

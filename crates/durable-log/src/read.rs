@@ -21,7 +21,7 @@ use crate::frame::{self, HEADER_BYTES, Header};
 use crate::mapped::Mapped;
 use crate::position::{Epoch, Location, Offset};
 use crate::ring::ChunkRef;
-use crate::segment::Segment;
+use crate::segment::{ENDS_EARLY, Segment};
 use crate::walk::{Frame, Step, Walker};
 
 /// How much is read at once to copy one record.
@@ -262,11 +262,18 @@ impl Core {
             return Err(ReadError::Trimmed { start: list.start() });
         };
         let segment = &*list.files[number];
-        let end = segment.end().map_or(durable_at, |end| end.at.min(durable_at));
-        let Some(mapped) = self.mapped(segment, end) else {
-            return self.copy_record(segment, offset, end);
+        let sealed = segment.end();
+        let end = sealed.map_or(durable_at, |end| end.at.min(durable_at));
+        let missing = || match sealed {
+            Some(sealed) if sealed.at <= durable_at && offset < sealed.offset => {
+                Err(damaged(segment, Bad { at: sealed.at, why: ENDS_EARLY }))
+            }
+            _ => Ok(None),
         };
-        let Some(hit) = self.find_mapped(segment, mapped, offset, end)? else { return Ok(None) };
+        let Some(mapped) = self.mapped(segment, end) else {
+            return self.copy_record(segment, offset, end)?.map_or_else(missing, |r| Ok(Some(r)));
+        };
+        let Some(hit) = self.find_mapped(segment, mapped, offset, end)? else { return missing() };
         let from = segment.position(hit.at);
         let range = from..from + u64::from(hit.len);
         let epoch = segment.header.epoch;

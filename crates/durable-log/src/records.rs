@@ -16,7 +16,7 @@ use crate::index::{Found, Index};
 use crate::position::{Epoch, Location, Offset};
 use crate::read::{Record, damaged, io_error};
 use crate::ring::ChunkRef;
-use crate::segment::{Place, Segment};
+use crate::segment::{ENDS_EARLY, Place, Segment};
 use crate::walk::{check_header, check_payload};
 
 /// How much is read at once where segments are not mapped.
@@ -188,8 +188,10 @@ impl Records {
     /// Goes to the next frame; false if there is none yet.
     fn advance(&mut self) -> Result<bool, ReadError> {
         loop {
-            if self.next.at >= self.core.published.appended_at() {
+            let end = self.core.published.appended_place();
+            if self.next.at >= end.at {
                 self.check_end()?;
+                self.check_none_missing(end.offset)?;
                 return Ok(false);
             }
             let durable_at = self.core.published.durable_at();
@@ -199,6 +201,7 @@ impl Records {
                 self.advance_in_memory()
             };
             if let Some((header, position)) = found {
+                self.check_none_missing(header.first)?;
                 self.go_to(&header, position);
                 return Ok(true);
             }
@@ -237,11 +240,29 @@ impl Records {
         let Some(segment) = self.segment() else { return Ok(()) };
         match segment.end() {
             Some(end) if self.next.at == end.at && self.next.offset != end.offset => {
-                let why = "the segment ends here, but not with its last record";
-                Err(damaged(segment, Bad { at: end.at, why }))
+                Err(damaged(segment, Bad { at: end.at, why: ENDS_EARLY }))
             }
             _ => Ok(()),
         }
+    }
+
+    /// Sees that the next record is that of `offset` or one after it, where the log says that all before
+    /// `offset` lie before this place.
+    #[inline]
+    fn check_none_missing(&self, offset: Offset) -> Result<(), ReadError> {
+        if self.next.offset < offset { Err(self.missing()) } else { Ok(()) }
+    }
+
+    /// Says which segment lacks the next record.
+    #[cold]
+    fn missing(&self) -> ReadError {
+        let list = self.core.segments();
+        let Some(number) = list.holder(self.next.offset) else {
+            return ReadError::Trimmed { start: list.start() };
+        };
+        let segment = &list.files[number];
+        let at = segment.end().map_or(self.next.at, |end| end.at).max(segment.header.base.at);
+        damaged(segment, Bad { at, why: ENDS_EARLY })
     }
 
     /// Goes to the segment that the next frame lies in.
@@ -251,6 +272,7 @@ impl Records {
             return Err(ReadError::Trimmed { start: list.start() });
         };
         let end = end_of(&segment, durable_at);
+        self.check_none_missing(segment.header.base.offset)?;
         self.epoch = segment.header.epoch;
         let mapped = self.core.mapped(&segment, end);
         self.source = match mapped {

@@ -47,6 +47,8 @@ pub(crate) const NUMBER_MAX: u64 = u64::MAX / 4;
 
 const SUFFIX: &str = ".seg";
 const CUT_SUFFIX: &str = ".cut";
+/// What is wrong with a segment whose frames end before its records do.
+pub(crate) const ENDS_EARLY: &str = "the segment ends here, but not with its last record";
 /// What a segment is called before it is one, when its first file failed.
 const SECOND_TRY: &str = "second-try";
 

@@ -23,7 +23,7 @@ use crate::log::Log;
 use crate::marker::Marker;
 use crate::mutation::{self, Step as LeftOut};
 use crate::position::Offset;
-use crate::segment::{self, Header, Place, Segment};
+use crate::segment::{self, ENDS_EARLY, Header, Place, Segment};
 use crate::spare;
 use crate::walk::{Frame, Step, Walker};
 use crate::writer::Writer;
@@ -148,8 +148,9 @@ impl Core {
                     break Some((at, kept));
                 }
                 Step::Frame(frame) => newest_ms = newest_ms.max(frame.header.timestamp_ms),
-                Step::End => break None,
-                Step::Bad(why) => {
+                Step::End if before == last.offset => break None,
+                step => {
+                    let why = if let Step::Bad(why) = step { why } else { ENDS_EARLY };
                     let at = segment.position(walker.at());
                     let path = segment.path.clone();
                     return Err(TruncateError::Damaged { path, at, why: why.to_owned() });

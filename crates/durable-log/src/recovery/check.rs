@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use crate::core::lock;
 use crate::error::OpenError;
+use crate::frame;
 use crate::marker::Marker;
 use crate::mutation::{Step as LeftOut, left_out};
 use crate::position::{Location, Offset};
@@ -25,12 +26,18 @@ const HELPERS: usize = 3;
 /// Less than this is not worth a thread.
 const BYTES_PER_HELPER_MIN: u64 = 8 << 20;
 
-/// After an orderly close only sizes are checked.
+/// After an orderly close only sizes are checked: whether the frames are there is seen by who reads them.
 pub(super) fn check_marked(last: &Segment, marker: &Marker) -> Result<Place, OpenError> {
     let base = last.header.base;
     if marker.end.at < base.at || marker.end.offset < base.offset {
         let why = "the log was closed before the place where this segment begins".to_owned();
         return Err(OpenError::Damaged { path: last.path.clone(), at: 24, why });
+    }
+    let bytes = marker.end.at.get() - base.at.get();
+    if !frame::can_hold(bytes, marker.end.offset - base.offset) && !left_out(LeftOut::CheckFits) {
+        let why = "the log was closed where no frame of this segment can end".to_owned();
+        let at = last.position(marker.end.at);
+        return Err(OpenError::Damaged { path: last.path.clone(), at, why });
     }
     let size = size_of_file(last)?;
     if size < last.position(marker.end.at) && !left_out(LeftOut::CheckMarkedSize) {

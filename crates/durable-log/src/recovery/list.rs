@@ -8,6 +8,7 @@ use std::sync::Arc;
 use host::Host;
 
 use crate::error::OpenError;
+use crate::frame;
 use crate::low_water::LowWater;
 use crate::mutation::{Step as LeftOut, left_out};
 use crate::recovery::size_of_file;
@@ -146,6 +147,12 @@ fn check_joint(before: &Segment, next: &Segment) -> Result<(), OpenError> {
     let (from, to) = (before.header.base, next.header.base);
     if (to.at < from.at || to.offset < from.offset) && !left_out(LeftOut::CheckJoint) {
         let why = format!("it begins at offset {}, before the segment that it follows", to.offset);
+        return Err(OpenError::Damaged { path: next.path.clone(), at: 24, why });
+    }
+    if !frame::can_hold(to.at.get() - from.at.get(), to.offset - from.offset)
+        && !left_out(LeftOut::CheckFits)
+    {
+        let why = format!("it begins at offset {}, with too few bytes before it", to.offset);
         return Err(OpenError::Damaged { path: next.path.clone(), at: 24, why });
     }
     let (from, to) = (&before.header, &next.header);

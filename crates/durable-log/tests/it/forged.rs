@@ -3,10 +3,10 @@
 
 use std::path::{Path, PathBuf};
 
-use durable_log::{Offset, OpenError};
+use durable_log::{Batch, Offset, OpenError, ReadError, Reads, TruncateError};
 use host::sim::{Lost, Machine};
 
-use crate::support::{Place, all};
+use crate::support::{Place, all, show};
 
 /// Header of a segment, and of a frame.
 const SEGMENT_BYTES: usize = 128;
@@ -210,6 +210,84 @@ fn a_sealed_segment_that_is_cut_is_noticed_after_an_orderly_close_too() {
     let bytes = forgery.place.read_file(path);
     forgery.place.write_file(path, &bytes[..bytes.len() - 8]);
     forgery.check_refused(path);
+}
+
+/// A log of two records in one segment that was closed in order, under a mark with a lie.
+fn forge_mark(place: &Place, lie: impl FnOnce(&mut Vec<u8>)) -> PathBuf {
+    let log = place.open();
+    for n in 0..2_u8 {
+        log.append(&[&[n; 100]]).unwrap();
+    }
+    log.close().unwrap();
+    let path = place.dir.join("clean");
+    let mut mark = place.read_file(&path);
+    assert_eq!((u64_at(&mark, 32), u64_at(&mark, 40)), (2, 288));
+    lie(&mut mark);
+    let crc = crc32c::crc32c_append(crc32c::crc32c(&mark[..12]), &mark[16..]);
+    put(&mut mark, 12, &crc.to_le_bytes());
+    place.write_file(&path, &mark);
+    place.segments().remove(0)
+}
+
+#[test]
+fn a_mark_of_a_close_that_no_frames_fit_is_refused() {
+    // The end's offset, and its location: more records than bytes, between no frames, in the first header.
+    for (offset, at) in [(63, 288_u64), (1_u64, 0), (2, 287), (0, 8), (0, 32)] {
+        let place = Place::simulated();
+        let segment = forge_mark(&place, |mark| {
+            put(mark, 32, &offset.to_le_bytes());
+            put(mark, 40, &at.to_le_bytes());
+        });
+        match place.try_open() {
+            Err(OpenError::Damaged { path, at: byte, .. }) => {
+                assert_eq!((path, byte), (segment, at + SEGMENT_BYTES as u64));
+            }
+            other => panic!("{offset}, {at}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_segment_with_more_records_than_its_bytes_can_hold_is_refused() {
+    let forgery = Forgery::new();
+    for file in [1, 2] {
+        forgery.forge(file, |bytes| put(bytes, 24, &500_u64.to_le_bytes()));
+    }
+    forgery.check_refused(&forgery.files[1]);
+}
+
+#[test]
+fn records_that_a_mark_counts_and_that_are_not_there_are_damage_however_they_are_read() {
+    for reads in [Reads::Copied, Reads::Mapped] {
+        let places = [Place::simulated(), Place::new()];
+        for mut place in places {
+            place.options.reads = reads;
+            let segment = forge_mark(&place, |mark| put(mark, 32, &3_u64.to_le_bytes()));
+            let log = place.open();
+            log.append(&[b"after"]).unwrap();
+            let check = |found: Result<(), ReadError>| match found {
+                Err(ReadError::Damaged { path, at, .. }) => {
+                    assert_eq!((&path, at), (&segment, 288 + SEGMENT_BYTES as u64));
+                }
+                other => panic!("{other:?}"),
+            };
+            for n in 0..2 {
+                assert_eq!(log.read(Offset::new(n)).unwrap()[..], [n.to_le_bytes()[0]; 100]);
+            }
+            check(log.read(Offset::new(2)).map(drop));
+            let mut shown = 0;
+            check(show(&log, Offset::ZERO, |_| shown += 1));
+            assert_eq!(shown, 2);
+            check(show(&log, Offset::new(2), |_| shown += 1));
+            assert_eq!(shown, 2);
+            let mut batch = Batch::new();
+            check(log.read_batch(Offset::ZERO, 1000, &mut batch).map(drop));
+            assert_eq!(batch.len(), 2);
+            let cut = log.truncate_after(Offset::new(2));
+            assert!(matches!(cut, Err(TruncateError::Damaged { .. })), "{cut:?}");
+            assert_eq!(log.read(Offset::new(3)).unwrap()[..], *b"after");
+        }
+    }
 }
 
 #[test]

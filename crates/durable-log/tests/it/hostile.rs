@@ -11,8 +11,9 @@
 
 use std::path::Path;
 use std::sync::OnceLock;
+use std::time::Duration;
 
-use durable_log::{Followed, Follower, Log, Offset, OpenError, Options, ReadError};
+use durable_log::{Batch, Followed, Follower, Log, Offset, OpenError, Options, ReadError, Reads};
 use host::sim::{Kept, Machine};
 use host::{Host, OpenMode};
 
@@ -30,7 +31,7 @@ type Records = Vec<Vec<u8>>;
 /// refused is left as it was; what opens can be read, goes on where it ended, and is the same when it is
 /// opened again.
 pub(crate) fn recovery(program: &[u8]) {
-    let mut program = Program(program);
+    let mut program = Program { rest: program, forged: false };
     let images = images();
     let mut files = match usize::from(program.byte()) {
         0 => Files::new(),
@@ -38,7 +39,8 @@ pub(crate) fn recovery(program: &[u8]) {
     };
     program.change(&mut files, "");
     let machine = Machine::new(1);
-    let host = put(&machine, &files);
+    let host = machine.host();
+    put(&host, Path::new(DIR), &files);
     let before = seen(&machine);
     follow(&host);
     let (log, report) = match Log::open(&host, Path::new(DIR), options()) {
@@ -53,6 +55,7 @@ pub(crate) fn recovery(program: &[u8]) {
     };
     let start = log.positions().start;
     let found = records(&log, start);
+    check_reads(&log, found.as_deref());
     let next = log.append(&[b"next"]).unwrap().first;
     assert_eq!(next, log.positions().durable);
     log.sync().unwrap();
@@ -71,21 +74,66 @@ pub(crate) fn recovery(program: &[u8]) {
     assert_eq!(records(&log, start).unwrap(), found);
 }
 
+/// Sees that a log that says that it has records shows them all or says where the damage is, whichever way
+/// they are read.
+fn check_reads(log: &Log, found: Result<&[Vec<u8>], &ReadError>) {
+    let positions = log.positions();
+    let said = positions.appended - positions.start;
+    match found {
+        Ok(found) => assert_eq!(found.len() as u64, said),
+        Err(error) => assert!(matches!(error, ReadError::Damaged { .. }), "{error}"),
+    }
+    for n in (0..said.min(32)).chain(said.saturating_sub(2)..said) {
+        match (log.read(positions.start + n), found) {
+            (Ok(record), Ok(found)) => assert_eq!(record[..], found[usize::try_from(n).unwrap()]),
+            (Ok(_) | Err(ReadError::Damaged { .. }), Err(_)) => {}
+            (Err(error), _) => panic!("record {n} of {said}: {error}"),
+        }
+    }
+}
+
 /// Opens a whole log whose index files `program` changed: it must read as if they had not been.
 pub(crate) fn index(program: &[u8]) {
-    let mut program = Program(program);
-    let (files, expected) = indexed();
+    let machine = Machine::new(1);
+    index_on(&machine.host(), Path::new(DIR), Reads::Copied, program);
+}
+
+/// [`index`] on any disk.
+pub(crate) fn index_on(host: &Host, dir: &Path, reads: Reads, program: &[u8]) {
+    let mut program = Program { rest: program, forged: false };
+    let (files, truth) = indexed();
     let mut files = files.clone();
     program.change(&mut files, ".idx");
-    let machine = Machine::new(1);
-    let host = put(&machine, &files);
-    let (log, _) = Log::open(&host, Path::new(DIR), options_of_indexed()).unwrap();
-    for _ in 0..8 {
-        let from = usize::from(program.short()) % expected.len();
-        let found = first_from(&log, Offset::new(from as u64)).unwrap();
-        assert_eq!(found.as_ref(), expected.get(from), "offset {from}");
+    put(host, dir, &files);
+    let options = Options { reads, ..options_of_indexed() };
+    let (log, _) = Log::open(host, dir, options).unwrap();
+    let mut batch = Batch::new();
+    let count = truth.records.len();
+    for _ in 0..16 {
+        let (how, from) = (program.byte(), usize::from(program.short()) % count);
+        let offset = Offset::new(from as u64);
+        match how % 4 {
+            0 => assert_eq!(log.read(offset).unwrap()[..], truth.records[from], "offset {from}"),
+            1 => assert_eq!(first_from(&log, offset).unwrap().as_ref(), truth.records.get(from)),
+            2 => {
+                let next =
+                    log.read_batch(offset, usize::from(program.short()), &mut batch).unwrap();
+                let found: Vec<&[u8]> = batch.iter().map(|record| record.bytes).collect();
+                assert!(!found.is_empty());
+                assert_eq!(next, offset + found.len() as u64);
+                assert_eq!(found, truth.records[from..from + found.len()]);
+            }
+            _ => {
+                let time = truth.times[from].saturating_add(i64::from(program.byte() % 3) - 1);
+                let found = log.offset_at(time).unwrap();
+                let first = truth.times.iter().position(|other| *other >= time);
+                // Times are believed on the word of the checksum.
+                let is_true = found == first.map(|first| Offset::new(first as u64));
+                assert!(is_true || program.forged, "{time}: {found:?}, not {first:?}");
+            }
+        }
     }
-    assert!(records(&log, Offset::ZERO).unwrap() == *expected);
+    assert!(records(&log, Offset::ZERO).unwrap() == truth.records);
 }
 
 /// Follows what is there: that ends, and changes nothing.
@@ -101,7 +149,8 @@ fn options() -> Options {
 }
 
 fn options_of_indexed() -> Options {
-    Options { segment_bytes: 64 << 10, ..options() }
+    // Small segments get no index files.
+    Options { segment_bytes: 80 << 10, ..options() }
 }
 
 /// All records from an offset on.
@@ -120,15 +169,13 @@ fn first_from(log: &Log, from: Offset) -> Result<Option<Vec<u8>>, ReadError> {
 }
 
 /// Puts files on a new disk.
-fn put(machine: &Machine, files: &Files) -> Host {
-    let host = machine.host();
-    host.disk.create_dir_all(Path::new(DIR)).unwrap();
+fn put(host: &Host, dir: &Path, files: &Files) {
+    host.disk.create_dir_all(dir).unwrap();
     for (name, bytes) in files {
-        let file = host.disk.open(&Path::new(DIR).join(name), OpenMode::Create).unwrap();
+        let file = host.disk.open(&dir.join(name), OpenMode::Create).unwrap();
         file.set_size(0).unwrap();
         file.write_all_at(bytes, 0).unwrap();
     }
-    host
 }
 
 /// The files that are there now, but for the lock.
@@ -190,30 +237,63 @@ fn workload(host: &Host) -> Option<()> {
     Some(())
 }
 
-/// A log that was closed in order, with many index entries, and its records.
-fn indexed() -> &'static (Files, Records) {
-    static INDEXED: OnceLock<(Files, Records)> = OnceLock::new();
+/// What is in the log that [`index`] opens.
+struct Truth {
+    records: Records,
+    times: Vec<i64>,
+}
+
+/// A log that was closed in order, with many index entries, and what is in it. Beside it lie, under names that
+/// say nothing, index files of a life in which its later segments had the same numbers and other records.
+fn indexed() -> &'static (Files, Truth) {
+    static INDEXED: OnceLock<(Files, Truth)> = OnceLock::new();
     INDEXED.get_or_init(|| {
         let machine = Machine::new(1);
         let (log, _) = Log::open(&machine.host(), Path::new(DIR), options_of_indexed()).unwrap();
-        let mut records = Vec::new();
-        for n in 0..600_usize {
-            let record = vec![n.to_le_bytes()[0]; n * 37 % 900];
-            log.append(&[&record]).unwrap();
-            records.push(record);
+        append_indexed(&machine, &log, 0..600);
+        log.roll().unwrap();
+        let former = seen(&machine).into_iter().filter(|(name, _)| name.ends_with(".idx"));
+        let former: Vec<_> =
+            former.map(|(name, bytes)| (name.replace(".idx", ".former"), bytes)).collect();
+        assert!(former.len() > 2);
+        let log = log.truncate_after(Offset::new(250)).unwrap();
+        append_indexed(&machine, &log, 1000..1400);
+        let mut truth = Truth { records: Vec::new(), times: Vec::new() };
+        let mut found = log.iter(Offset::ZERO).unwrap();
+        while let Some(record) = found.next().unwrap() {
+            truth.records.push(record.bytes.to_vec());
+            truth.times.push(record.timestamp_ms);
         }
         log.close().unwrap();
-        (seen(&machine), records)
+        let mut files = seen(&machine);
+        files.extend(former);
+        (files, truth)
     })
 }
 
+/// Appends records under a clock that goes on, stands, and sometimes goes back.
+fn append_indexed(machine: &Machine, log: &Log, numbers: std::ops::Range<usize>) {
+    for n in numbers {
+        log.append(&[&vec![n.to_le_bytes()[0]; n * 37 % 900]]).unwrap();
+        machine.advance(Duration::from_millis(n as u64 % 3 * 5));
+        if n % 97 == 0 {
+            let now = machine.host().clock.wall();
+            machine.set_wall(host::WallTime::from_nanos(now.nanos() - 200_000_000));
+        }
+    }
+}
+
 /// Bytes that are read as instructions; zeros when there are no more.
-struct Program<'a>(&'a [u8]);
+struct Program<'a> {
+    rest: &'a [u8],
+    /// A field was changed and its checksum made good.
+    forged: bool,
+}
 
 impl Program<'_> {
     fn byte(&mut self) -> u8 {
-        let Some((first, rest)) = self.0.split_first() else { return 0 };
-        self.0 = rest;
+        let Some((first, rest)) = self.rest.split_first() else { return 0 };
+        self.rest = rest;
         *first
     }
 
@@ -238,15 +318,15 @@ impl Program<'_> {
     }
 
     fn bytes(&mut self, count: usize) -> Vec<u8> {
-        let (bytes, rest) = self.0.split_at(count.min(self.0.len()));
-        self.0 = rest;
+        let (bytes, rest) = self.rest.split_at(count.min(self.rest.len()));
+        self.rest = rest;
         bytes.to_vec()
     }
 
     /// Follows the instructions. Only files whose names end with `suffix` are changed.
     fn change(&mut self, files: &mut Files, suffix: &str) {
         for _ in 0..INSTRUCTIONS_MAX {
-            if self.0.is_empty() {
+            if self.rest.is_empty() {
                 return;
             }
             let instruction = self.byte() % 12;
@@ -309,6 +389,7 @@ impl Program<'_> {
             }
             7 => set(bytes, at % HEADER_BYTES, &self.number().to_le_bytes()),
             8 => {
+                self.forged = true;
                 set(bytes, at % HEADER_BYTES / 8 * 8, &self.number().to_le_bytes());
                 seal(bytes);
             }

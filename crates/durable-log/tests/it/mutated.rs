@@ -2,6 +2,8 @@
 //! than the bytes that are there call for. Method: the bodies of the fuzz targets (`hostile`), with
 //! random programs.
 
+use durable_log::Reads;
+use host::Host;
 use proptest::prelude::*;
 
 use crate::allocations::largest_allocation;
@@ -11,7 +13,7 @@ use crate::hostile;
 const LARGEST: usize = 2 << 20;
 
 #[track_caller]
-fn check(target: fn(&[u8]), program: &[u8]) {
+fn check(target: impl Fn(&[u8]), program: &[u8]) {
     let largest = largest_allocation(|| target(program));
     assert!(largest <= LARGEST, "{largest} bytes at once");
 }
@@ -40,4 +42,21 @@ proptest! {
     fn a_log_with_any_index_reads_as_with_its_own(program in programs()) {
         check(hostile::index, &program);
     }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 100, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_mapped_log_with_any_index_reads_as_with_its_own(program in programs()) {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = temp.path().join("log");
+        check(|program| hostile::index_on(&Host::real(), &dir, Reads::Mapped, program), &program);
+    }
+}
+
+/// A mark of a close with a good checksum, three records and no bytes.
+#[test]
+fn a_log_whose_mark_counts_records_that_are_not_there_is_refused() {
+    check(hostile::recovery, &[11, 15, 10, 4, 8, 4, 13, 3]);
 }
