@@ -6,7 +6,7 @@
 //! (`crate::segment`), and recovery reads over them (`crate::recovery`).
 //!
 //! A file is kept only when nobody else holds its segment, when no sync of it ever failed, when its
-//! size is about right, and after its old name is durably gone: a segment's bytes may be
+//! size is about right, when the disk has room to spare, and after its old name is durably gone: a segment's bytes may be
 //! overwritten only when no power cut brings the segment back.
 //!
 //! All names end in [`UNFINISHED_SUFFIX`]; what bears one is removed when the log is opened.
@@ -28,6 +28,8 @@ pub(crate) const UNFINISHED_SUFFIX: &str = ".new";
 const RESERVE_BYTES_MIN: u64 = 256 << 10;
 /// Most files of trimmed segments that are kept.
 const KEPT_MAX: usize = 2;
+/// A file is kept only while the disk has room for so many more: else its room is what is wanted.
+const ROOM_FOR_MORE: u64 = 4;
 
 /// A file that is to become a segment.
 #[derive(Debug)]
@@ -90,7 +92,10 @@ impl Core {
         let room = lock(&self.spares).kept.len() + also < KEPT_MAX;
         let size = segment.file.size().ok()?;
         let fits = size <= wanted && size >= wanted - wanted / 4;
-        (room && fits && (!segment.is_suspect() || left_out(Step::DropSuspectFile))).then_some(size)
+        let space = self.host.disk.space(&self.dir).ok()?;
+        let roomy = space.available_bytes >= wanted.saturating_mul(ROOM_FOR_MORE);
+        (room && fits && roomy && (!segment.is_suspect() || left_out(Step::DropSuspectFile)))
+            .then_some(size)
     }
 
     /// Keeps files whose old names are durably gone.

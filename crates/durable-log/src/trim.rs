@@ -2,7 +2,7 @@
 //!
 //! One segment goes by its name alone. Of several names a power cut may keep any, so several go by a
 //! low-water mark (`crate::low_water`) first; then their order does not matter and one sync of the
-//! directory is enough. Readers that hold a segment keep it: its file then only loses its name. Files
+//! directory is enough. A disk without room for the mark has them go one by one. Readers that hold a segment keep it: its file then only loses its name. Files
 //! that nobody holds become spares (`crate::spare`).
 
 use std::io;
@@ -16,6 +16,7 @@ use crate::low_water::LowWater;
 use crate::mutation::{self, Step, left_out};
 use crate::position::Offset;
 use crate::segment::Segment;
+use crate::spare::is_no_space;
 use crate::sync::spawn;
 
 /// A file system takes its time to free as much.
@@ -104,7 +105,14 @@ impl Core {
         let first = self.segments().files[count].header;
         let mark = LowWater { segment: first.number, first: first.base.offset };
         if !left_out(Step::LowWater) {
-            mark.write(&self.host, &self.dir).map_err(|source| self.dir_error(source))?;
+            match mark.write(&self.host, &self.dir) {
+                Ok(()) => {}
+                // A full disk has no room for the mark; one by one they go without it, and make some.
+                Err(error) if is_no_space(&error) => {
+                    return (0..count).try_for_each(|_| self.remove_one());
+                }
+                Err(source) => return Err(self.dir_error(source)),
+            }
         }
         let removed =
             self.change_segments(|list| -> Vec<_> { list.files.drain(..count).collect() });
