@@ -207,7 +207,7 @@ impl Log {
         // As many chunks as may be in use at once, within reason.
         let pool_max =
             usize::try_from(options.unsynced_bytes_max).unwrap_or(usize::MAX) / chunk::CHUNK_BYTES;
-        let Header { salt, newest_ms, epoch, .. } = active.header;
+        let Header { number, salt, newest_ms, epoch, .. } = active.header;
         let tail = Tail::new(end, salt, newest_ms, options.segment_bytes, pool_max.clamp(2, 4096))
             .with_age_max(options.segment_age_max);
         active.access.set_index(&tail.stretch().index);
@@ -225,7 +225,7 @@ impl Log {
             changing_segments: Mutex::default(),
             tail: Mutex::new(tail),
             trim: Mutex::default(),
-            spares: Mutex::new(Spares::default()),
+            spares: Mutex::new(Spares::new(number)),
             committer_wanted: Condvar::new(),
             published: Published::new(end, epoch),
             torn_bytes,

@@ -5,8 +5,10 @@
 //! bring to the disk. It still holds its former life's bytes: the next segment's header says how far
 //! (`crate::segment`), and recovery reads over them (`crate::recovery`).
 //!
-//! A file is kept only when nobody else holds its segment, when no sync of it ever failed, when its
-//! size is about right, when the disk has room to spare, and after its old name is durably gone: a segment's bytes may be
+//! A file is kept only when nobody else holds its segment, when this opening of the log began it (who
+//! read through an earlier one may hold what this one does not know of), when no sync of it ever
+//! failed, when its size is about right, when the disk has room to spare, and after its old name is
+//! durably gone: a segment's bytes may be
 //! overwritten only when no power cut brings the segment back.
 //!
 //! All names end in [`UNFINISHED_SUFFIX`]; what bears one is removed when the log is opened.
@@ -46,10 +48,19 @@ pub(crate) struct Blank {
 #[derive(Debug, Default)]
 pub(crate) struct Spares {
     kept: Vec<Blank>,
+    /// The first segment that this opening of the log began.
+    own_from: u64,
     /// Names given to new files.
     named: u64,
     /// How often a kept file was used.
     pub(crate) reused: u64,
+}
+
+impl Spares {
+    /// None yet, for a log in which this opening begins with segment `own_from`.
+    pub(crate) fn new(own_from: u64) -> Self {
+        Self { own_from, ..Self::default() }
+    }
 }
 
 impl Core {
@@ -89,7 +100,10 @@ impl Core {
     /// The size of a file that is worth keeping.
     fn keepable(&self, segment: &Segment, also: usize) -> Option<u64> {
         let wanted = self.options.segment_bytes;
-        let room = lock(&self.spares).kept.len() + also < KEPT_MAX;
+        let room = {
+            let spares = lock(&self.spares);
+            segment.header.number >= spares.own_from && spares.kept.len() + also < KEPT_MAX
+        };
         let size = segment.file.size().ok()?;
         let fits = size <= wanted && size >= wanted - wanted / 4;
         let space = self.host.disk.space(&self.dir).ok()?;

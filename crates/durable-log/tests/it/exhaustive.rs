@@ -303,3 +303,19 @@ fn every_power_cut_of_small_workloads_in_the_files_of_many_trimmed_segments() {
     const BEGIN: &[Op] = &[FILLED, FILLED, FILLED, Op::Sync, Op::Trim];
     check_all(Plan { begin: BEGIN, ..AFTER_TRIM });
 }
+
+/// Three of these fill a segment that gets an index file, with three entries.
+const THIRD: Op = Op::Append(1, 24_000);
+
+#[test]
+fn every_power_cut_of_small_workloads_with_an_index_file() {
+    const BEGIN: &[Op] = &[THIRD, Op::Sync, THIRD, Op::Sync, THIRD, Op::Roll];
+    check_all(Plan {
+        segment_bytes: 80_000,
+        begin: BEGIN,
+        appends: [(1, 100), (2, 150), FILL, FILL],
+        everyday: 1,
+        all: 2,
+        ..NOTHING_BEFORE
+    });
+}

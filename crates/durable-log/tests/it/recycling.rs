@@ -195,3 +195,22 @@ fn damage_to_a_promise_in_a_recycled_segment_is_an_error() {
         }
     }
 }
+
+#[test]
+fn a_slice_of_an_earlier_handle_stays_as_it_is_when_its_file_is_trimmed() {
+    let place = Place::simulated();
+    let log = place.open();
+    let at = log.append(&[b"kept"]).unwrap().at;
+    log.append(&[b"cut off"]).unwrap();
+    log.sync().unwrap();
+    let slice = log.slice(at, 4).unwrap();
+    let log = log.truncate_after(Offset::new(1)).unwrap();
+    log.append(&[b"next"]).unwrap();
+    log.roll().unwrap();
+    log.trim(Offset::new(1)).unwrap();
+    for _ in 0..4 {
+        log.append(&[&[9; 3000]]).unwrap();
+        log.roll().unwrap();
+    }
+    assert_eq!(&slice.read().unwrap()[..], b"kept");
+}

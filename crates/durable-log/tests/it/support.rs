@@ -65,6 +65,17 @@ impl Place {
         names.filter(|name| name.ends_with(".seg")).map(|name| self.dir.join(name)).collect()
     }
 
+    /// Removes the index files; false if there were none.
+    pub(crate) fn remove_indexes(&self) -> bool {
+        let listed = self.host.disk.list(&self.dir).unwrap_or_default();
+        let indexes: Vec<_> =
+            listed.into_iter().filter(|entry| entry.name.ends_with(".idx")).collect();
+        for entry in &indexes {
+            self.host.disk.unlink(&self.dir.join(&entry.name)).unwrap();
+        }
+        !indexes.is_empty()
+    }
+
     pub(crate) fn read_file(&self, path: &Path) -> Vec<u8> {
         let file = self.host.disk.open(path, OpenMode::Read).unwrap();
         let mut bytes = vec![0; usize::try_from(file.size().unwrap()).unwrap()];

@@ -6,9 +6,12 @@
 use std::collections::BTreeSet;
 
 use durable_log::{Epoch, Log, Offset};
+use host::WallTime;
 use host::sim::Machine;
 
 use crate::support::{Place, from};
+
+const START_MS: i64 = 1_767_225_600_000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Op {
@@ -81,7 +84,12 @@ impl Said {
 
     fn try_step(&mut self, machine: &Machine, place: &mut Place, log: Log, op: Op) -> Option<Log> {
         match op {
-            Op::Append(count, len) => self.append(&log, count, len)?,
+            Op::Append(count, len) => {
+                // Times that go on and back.
+                let ms = START_MS + i64::try_from(self.serial * 7 % 5).expect("small");
+                machine.set_wall(WallTime::from_nanos(ms * 1_000_000));
+                self.append(&log, count, len)?;
+            }
             Op::WriteOut => self.written = index(log.write_out().ok()?),
             Op::Sync => self.durable = index(log.sync().ok()?),
             Op::Roll => {

@@ -3,7 +3,9 @@
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 
-use durable_log::{InspectedFrame, Log, OpenError, ReadError, Recovery, inspect};
+use durable_log::{
+    InspectedFrame, Location, Log, Offset, OpenError, ReadError, Record, Recovery, inspect,
+};
 use host::sim::{Lost, Machine};
 
 use crate::allocations::allocated_by;
@@ -24,7 +26,7 @@ pub(super) fn check(place: &Place, crashed: &Machine, said: &Said) -> Found {
     every_durable_record_is_present(said, &found);
     what_is_recovered_is_a_prefix(said, &found);
     retention_removes_a_prefix_only(said, &found);
-    the_index_equals_its_rebuild(&place.again(&machine), &log);
+    the_index_equals_its_rebuild(&place.again(&machine), &log, crashed);
     said.check_epoch(&log);
     drop(log);
 
@@ -84,14 +86,22 @@ pub(super) fn recovery_of_a_recovery_is_the_same(first: &Found, second: &Found) 
     assert_eq!(first, second);
 }
 
-/// 5. What the log knows about where its records lie is what its files say.
+/// 5. What the log knows about where its records lie is what its files say, with the index files that the
+///    power cut left and without them.
 #[track_caller]
-fn the_index_equals_its_rebuild(place: &Place, log: &Log) {
+fn the_index_equals_its_rebuild(place: &Place, log: &Log, crashed: &Machine) {
     let segments = log.oldest_segments();
+    let mut records = Vec::new();
     for segment in &segments {
-        let looked = Looked::at(place, &segment.path);
+        let mut looked = Looked::at(place, &segment.path);
         assert_eq!((segment.number, segment.first), (looked.number, looked.first));
         assert_eq!(segment.next.get(), looked.next(segment.bytes), "{}", segment.path.display());
+        records.extend(looked.records.drain(..).filter(|record| record.at < segment.end));
+    }
+    each_record_is_found(log, &records);
+    let without = place.again(&crashed.fork());
+    if without.remove_indexes() {
+        each_record_is_found(&without.open(), &records);
     }
     let joints = segments.windows(2).all(|pair| {
         pair[0].end == pair[1].begin
@@ -99,6 +109,20 @@ fn the_index_equals_its_rebuild(place: &Place, log: &Log) {
             && pair[0].number + 1 == pair[1].number
     });
     assert!(joints, "{segments:?}");
+}
+
+/// Finds each record by its offset, and the first one of each time, and compares with a walk.
+#[track_caller]
+fn each_record_is_found(log: &Log, records: &[Walked]) {
+    for record in records {
+        let found = log.read(record.offset).unwrap();
+        assert!(found[..] == record.bytes, "record {}", record.offset);
+        assert_eq!((found.at(), found.timestamp_ms()), (record.at, record.timestamp_ms));
+        for time in [record.timestamp_ms, record.timestamp_ms + 1] {
+            let first = records.iter().find(|other| other.timestamp_ms >= time);
+            assert_eq!(log.offset_at(time).unwrap(), first.map(|first| first.offset));
+        }
+    }
 }
 
 /// 6. Retention removes a prefix only.
@@ -191,10 +215,20 @@ fn check_damaged(place: &Place, file: &Looked, frame: &InspectedFrame, claimed: 
 struct Looked {
     path: PathBuf,
     number: u64,
-    first: durable_log::Offset,
+    first: Offset,
     /// Highest offset below which something in the file says that all was durable.
     claimed: u64,
     frames: Vec<InspectedFrame>,
+    records: Vec<Walked>,
+}
+
+/// A record that a walk over the file found.
+#[derive(Debug)]
+struct Walked {
+    offset: Offset,
+    at: Location,
+    timestamp_ms: i64,
+    bytes: Vec<u8>,
 }
 
 impl Looked {
@@ -208,7 +242,7 @@ impl Looked {
     }
 
     fn at(place: &Place, path: &std::path::Path) -> Self {
-        let mut frames = Vec::new();
+        let (mut frames, mut records) = (Vec::new(), Vec::new());
         let seen = inspect(
             &place.host,
             path,
@@ -216,11 +250,21 @@ impl Looked {
                 frames.push(frame);
                 ControlFlow::Continue(())
             },
-            &mut |_| ControlFlow::Continue(()),
+            &mut |Record { offset, at, timestamp_ms, bytes, .. }| {
+                records.push(Walked { offset, at, timestamp_ms, bytes: bytes.to_vec() });
+                ControlFlow::Continue(())
+            },
         )
         .unwrap();
         let claims = frames.iter().map(|frame| frame.synced_through.get());
         let claimed = claims.chain([seen.first.get()]).max().unwrap_or(0);
-        Self { path: path.to_owned(), number: seen.number, first: seen.first, claimed, frames }
+        Self {
+            path: path.to_owned(),
+            number: seen.number,
+            first: seen.first,
+            claimed,
+            frames,
+            records,
+        }
     }
 }
