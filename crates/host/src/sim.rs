@@ -163,6 +163,13 @@ impl Machine {
         self.state().faults.ignore_at.insert(operation);
     }
 
+    /// As [`Machine::ignore_at`], but for sync number `sync`, those of files and directories counted
+    /// together: for workloads whose threads share syncs in order and other operations not. The power goes
+    /// at operation number `then_crash_after` from there, if that is given.
+    pub fn ignore_sync(&self, sync: u64, then_crash_after: Option<u64>) {
+        self.state().faults.ignore_sync = Some((sync, then_crash_after));
+    }
+
     /// Makes `sync_data` number `sync` fail after `reached` of the file's unsynced operations reached
     /// the disk. The others are lost to later syncs, although reads show them until the power cut.
     pub fn fail_sync(&self, sync: u64, reached: Reached) {
@@ -524,6 +531,22 @@ mod tests {
         sync_dir(&host).unwrap();
         machine.ignore_at(machine.counts().operations + 1);
         sync(&host, "a").unwrap();
+        machine.crash(&mut Lost);
+        assert_eq!(state(&machine), "a=");
+    }
+
+    #[test]
+    fn a_sync_is_ignored_by_its_number_and_the_power_goes_soon_after() {
+        let (machine, host) = machine();
+        write(&host, "a", "x").unwrap();
+        sync_dir(&host).unwrap();
+        let counts = machine.counts();
+        machine.ignore_sync(counts.syncs + counts.dir_syncs + 1, Some(2));
+        let file = host.disk.open(&path("a"), OpenMode::ReadWrite).unwrap();
+        file.sync_data().unwrap();
+        file.write_all_at(b"y", 0).unwrap();
+        assert!(!machine.is_off());
+        assert!(file.write_all_at(b"z", 0).is_err() && machine.is_off());
         machine.crash(&mut Lost);
         assert_eq!(state(&machine), "a=");
     }

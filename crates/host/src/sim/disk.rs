@@ -36,6 +36,8 @@ pub(super) struct Faults {
     pub(super) crash_at: Option<u64>,
     pub(super) fail_at: BTreeSet<u64>,
     pub(super) ignore_at: BTreeSet<u64>,
+    /// A sync, files' and directories' counted together, and how soon after it the power goes.
+    pub(super) ignore_sync: Option<(u64, Option<u64>)>,
     pub(super) fail_syncs: BTreeMap<u64, Reached>,
 }
 
@@ -151,6 +153,11 @@ impl State {
 
     /// Whether the current operation, a sync, is one to leave out.
     fn ignored(&mut self) -> bool {
+        let sync = self.counts.syncs + self.counts.dir_syncs;
+        if let Some((_, cut)) = self.faults.ignore_sync.take_if(|(planned, _)| *planned == sync) {
+            self.faults.crash_at = cut.map(|after| self.counts.operations + after);
+            return true;
+        }
         self.faults.ignore_at.remove(&self.counts.operations)
     }
 
