@@ -76,17 +76,7 @@ impl Disk for RealDisk {
     }
 
     fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn DirLock>>> {
-        let file = fs::OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(path)?;
-        match file.try_lock() {
-            Ok(()) => Ok(Some(Box::new(RealLock { _file: file }))),
-            Err(fs::TryLockError::WouldBlock) => Ok(None),
-            Err(fs::TryLockError::Error(error)) => Err(error),
-        }
+        Ok(RealLock::take(path)?.map(|lock| -> Box<dyn DirLock> { Box::new(lock) }))
     }
 
     fn space(&self, path: &Path) -> io::Result<Space> {
@@ -149,10 +139,36 @@ impl File for RealFile {
     }
 }
 
-/// The file's own lock goes with its descriptor.
+/// An exclusive lock on an open file.
+///
+/// It is the open file that is locked, not the descriptor, and a process that is just being started has a
+/// copy of every descriptor until it executes its program. Closing ours alone would leave the lock
+/// with it for that moment. So the lock is given up explicitly. Only who is killed while it starts another
+/// process can still leave it behind, until that one executes its program.
 #[derive(Debug)]
-struct RealLock {
-    _file: fs::File,
+struct RealLock(fs::File);
+
+impl RealLock {
+    fn take(path: &Path) -> io::Result<Option<Self>> {
+        let file = fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(Self(file))),
+            Err(fs::TryLockError::WouldBlock) => Ok(None),
+            Err(fs::TryLockError::Error(error)) => Err(error),
+        }
+    }
+}
+
+impl Drop for RealLock {
+    fn drop(&mut self) {
+        // If this fails, closing the file has to do.
+        drop(self.0.unlock());
+    }
 }
 
 impl DirLock for RealLock {}
@@ -208,6 +224,19 @@ fn parent(path: &Path) -> &Path {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_lock_goes_with_its_guard_also_while_a_copy_of_its_descriptor_is_open() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let lock = RealLock::take(&path).unwrap().unwrap();
+        // What a process that is just being started has.
+        let copy = lock.0.try_clone().unwrap();
+        assert!(RealLock::take(&path).unwrap().is_none());
+        drop(lock);
+        assert!(RealLock::take(&path).unwrap().is_some());
+        drop(copy);
+    }
 
     #[test]
     fn the_coarse_clock_is_at_most_some_ticks_behind() {
