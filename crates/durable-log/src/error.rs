@@ -61,7 +61,8 @@ pub enum OpenError {
 /// Why a [`crate::Follower`] cannot go on.
 #[derive(Debug, thiserror::Error)]
 pub enum FollowError {
-    /// The next record was trimmed. Seek to `start`, or further.
+    /// The next record was trimmed. Seek to `start`, or further. What was read before the gap may have been
+    /// lost and replaced before it was trimmed; that is not told.
     #[error("records before offset {start} were trimmed")]
     Trimmed {
         /// First record that is still there.

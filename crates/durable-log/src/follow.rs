@@ -9,7 +9,10 @@
 //! - A segment ends where the next one begins, and what lies before that is durable.
 //! - A name that is gone, or stands for a segment with another salt, means that the log was trimmed,
 //!   cut or opened anew. Then the place is looked for again, by offset, in what is there now.
-//! - Records in a later epoch that begin below what was read already have replaced it.
+//! - Records in a later epoch that begin below what was read already have replaced it. Where a later
+//!   epoch began is known only while the segment before it is there; trimmed, it is taken to have been below.
+//! - Numbers of segments that a cut removed are used again, in a higher epoch and newest last. So headers are read
+//!   newest first: ones of before and after a cut then show as epochs that fall.
 //!
 //! Frames are read first and names looked at afterwards: what is handed out was in the log when it was
 //! read, which is up to [`STEP_BYTES`] ahead.
@@ -50,6 +53,9 @@ pub enum Followed<'a> {
     Nothing,
     /// Records from `to` on that were read are void: the log lost or cut them. What has their
     /// offsets now belongs to `epoch` and comes next.
+    ///
+    /// Where `to` is the log's first record, ones before it may be void as well: what could tell was trimmed.
+    /// Then `to` may also be the very record that would have come next.
     Rewound {
         /// Offset of the record that comes next.
         to: Offset,
@@ -69,8 +75,10 @@ pub struct Follower {
     here: Option<Here>,
     /// The record to hand out next; `None`: the first one there is.
     wanted: Option<Offset>,
-    /// Epoch of what was handed out last.
+    /// What was handed out is the log's as of this epoch.
     epoch: Option<Epoch>,
+    /// A record before the wanted one was handed out, here or to who resumes.
+    shown: bool,
     durable: Offset,
     batch: Batch,
     /// How often nothing new was found here.
@@ -149,6 +157,7 @@ impl Follower {
             here: None,
             wanted: None,
             epoch: None,
+            shown: false,
             durable: Offset::ZERO,
             batch: Batch::default(),
             looks: 0,
@@ -172,7 +181,7 @@ impl Follower {
     fn go(&mut self, wanted: Option<Offset>, epoch: Option<Epoch>) {
         self.here = None;
         self.batch.clear();
-        (self.wanted, self.epoch) = (wanted, epoch);
+        (self.wanted, self.epoch, self.shown) = (wanted, epoch, epoch.is_some());
     }
 
     /// Offset of the record that comes next.
@@ -200,7 +209,7 @@ impl Follower {
         let mut found = 0;
         loop {
             if let Some(held) = self.batch.take_from(self.next_offset()) {
-                self.wanted = Some(held.offset + 1);
+                (self.wanted, self.shown) = (Some(held.offset + 1), true);
                 let Held { offset, at, timestamp_ms, epoch, range } = held;
                 let bytes = &self.batch.bytes[range];
                 return Ok(Followed::Record(Record { offset, at, timestamp_ms, epoch, bytes }));
@@ -365,15 +374,15 @@ impl Follower {
     /// What the names say about a segment now.
     fn around(&self, segment: &Segment) -> Around {
         let Header { number, salt, .. } = segment.header;
-        match self.segment(number) {
-            Ok(Some(same)) if same.header.salt == salt => {}
+        // Newest first: when this one is still there afterwards, the next one followed it.
+        let next = self.segment(number + 1);
+        match (self.segment(number), next) {
+            (Ok(Some(same)), Ok(next)) if same.header.salt == salt => match next {
+                Some(next) => Around::Before(Box::new(next)),
+                None => Around::Last,
+            },
             // Whatever it is, it shows again when the place is looked for.
-            _ => return Around::Gone,
-        }
-        match self.segment(number + 1) {
-            Ok(Some(next)) => Around::Before(Box::new(next)),
-            Ok(None) => Around::Last,
-            Err(_) => Around::Gone,
+            _ => Around::Gone,
         }
     }
 
@@ -402,10 +411,13 @@ impl Follower {
         let Some(headers) = headers? else { return Ok(Turn::Nothing) };
         let Some(first) = headers.first() else { return Ok(Turn::Nothing) };
         let wanted = *self.wanted.get_or_insert(first.base.offset);
-        let replaced = |header: &&Header| {
-            self.epoch.is_some_and(|epoch| header.epoch > epoch) && header.base.offset < wanted
+        let later = |header: &Header| self.epoch.is_some_and(|epoch| header.epoch > epoch);
+        // The later epoch may have begun before the first segment.
+        let unknown = wanted == first.base.offset && wanted > Offset::ZERO && self.shown;
+        let replaced = match later(first) && unknown {
+            true => Some(first),
+            false => headers.iter().find(|header| later(header) && header.base.offset < wanted),
         };
-        let replaced = headers.iter().find(replaced);
         let Some(header) =
             replaced.or_else(|| headers.iter().rfind(|header| header.base.offset <= wanted))
         else {
@@ -432,13 +444,15 @@ impl Follower {
             names.filter_map(segment::number).filter(|number| *number >= from).collect();
         numbers.sort_unstable();
         let mut headers: Vec<Header> = Vec::with_capacity(numbers.len());
-        for number in numbers {
-            let Some(segment) = self.segment(number)? else { return Ok(None) };
-            if headers.last().is_some_and(|before| before.number + 1 != number) {
+        for number in numbers.into_iter().rev() {
+            let Some(Segment { header, .. }) = self.segment(number)? else { return Ok(None) };
+            let follows = |next: &Header| number + 1 == next.number && header.epoch <= next.epoch;
+            if !headers.last().is_none_or(follows) {
                 return Ok(None);
             }
-            headers.push(segment.header);
+            headers.push(header);
         }
+        headers.reverse();
         Ok(Some(headers))
     }
 }
