@@ -7,6 +7,8 @@
 use std::io;
 use std::sync::{Arc, OnceLock};
 
+use host::File;
+
 use crate::core::{Core, lock};
 use crate::index::Index;
 use crate::index_file;
@@ -100,21 +102,31 @@ impl Core {
         if self.options.reads == Reads::Copied {
             return None;
         }
-        let mapped = segment.access.mapped.get_or_init(|| map(segment)).as_ref()?;
+        let mapped = match segment.access.mapped.get() {
+            Some(mapped) => mapped.as_ref()?,
+            None => map(segment)?,
+        };
         mapped.extend(segment.position(end));
         Some(mapped)
     }
 }
 
+/// Maps the file, or notes that it cannot be mapped. That it cannot be opened is found again by who then
+/// reads it.
 #[cold]
-fn map(segment: &Segment) -> Option<Mapped> {
+fn map(segment: &Segment) -> Option<&Mapped> {
+    let file = segment.file().ok()?;
+    segment.access.mapped.get_or_init(|| map_file(segment, &*file)).as_ref()
+}
+
+fn map_file(segment: &Segment, file: &dyn File) -> Option<Mapped> {
     // The active segment gets more bytes; its stretch says how many at most.
     let growing = segment.access.index().map_or(0, Index::bytes_max);
     let frames = match segment.end() {
         Some(end) => end.at.get() - segment.header.base.at.get(),
         None => growing,
     };
-    match segment.file.map(segment::HEADER_BYTES as u64 + frames) {
+    match file.map(segment::HEADER_BYTES as u64 + frames) {
         Ok(mapping) => Some(Mapped::new(mapping)),
         Err(error) => {
             tracing::debug!(segment = %segment.path.display(), %error, "the segment is read, not mapped");

@@ -303,7 +303,8 @@ impl Core {
             }
             (Arc::clone(&progress.active), progress.written)
         };
-        match mutation::sync_data(Step::SyncCommit, &*active.file) {
+        let file = active.file();
+        match file.and_then(|file| mutation::sync_data(Step::SyncCommit, &*file)) {
             Ok(()) => Ok(self.publish_durable(written)),
             Err(error) => {
                 self.note_failed_sync(&active, &error);

@@ -10,6 +10,8 @@
 //! | `trim` | one trim at a time | unlinks |
 //! | `spares` | the files that trimmed segments left | never |
 //!
+//! The locks of `crate::files` are taken last.
+//!
 //! What is in memory is changed under the append lock, and read without it (`crate::ring`).
 //!
 //! Order: `trim`, `writer`, `sync`, then `progress`, then `tail`, then `changing_segments`.
@@ -23,6 +25,7 @@ use host::{DirLock, Host};
 
 use crate::commit::Progress;
 use crate::error::AppendError;
+use crate::files::Files;
 use crate::options::Options;
 use crate::position::{Epoch, Location, Offset};
 use crate::ring::{ChunkRef, Ring};
@@ -49,6 +52,7 @@ pub(crate) struct Core {
     pub(crate) changing_segments: Mutex<()>,
     pub(crate) trim: Mutex<()>,
     pub(crate) spares: Mutex<Spares>,
+    pub(crate) files: Arc<Files>,
     /// There is something for the committer to look at.
     pub(crate) committer_wanted: Condvar,
     pub(crate) published: Published,

@@ -26,10 +26,12 @@ use std::fmt;
 use std::io;
 use std::ops::{ControlFlow, Range};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use host::{Host, OpenMode};
 
 use crate::error::{FollowError, OpenError};
+use crate::files::Files;
 use crate::frame;
 use crate::low_water::LowWater;
 use crate::position::{Epoch, Location, Offset};
@@ -69,7 +71,7 @@ pub enum Followed<'a> {
 /// It sees what was written out ([`crate::Log::write_out`], which every sync does), also before it is durable.
 /// Nobody tells it that there is more: ask again after a while.
 pub struct Follower {
-    host: Host,
+    files: Arc<Files>,
     dir: PathBuf,
     /// Where the next frame is; `None` until it was looked for.
     here: Option<Here>,
@@ -152,7 +154,7 @@ impl Follower {
     /// Begins at the first record that is there. A log without a segment is one that has not begun.
     pub fn open(host: &Host, dir: &Path) -> Result<Self, FollowError> {
         let mut follower = Self {
-            host: host.clone(),
+            files: Files::new(host, 1),
             dir: dir.to_owned(),
             here: None,
             wanted: None,
@@ -359,7 +361,7 @@ impl Follower {
     fn is_claimed(&mut self, here: &Here) -> Result<bool, OpenError> {
         let segment = &here.segment;
         let io = |source| OpenError::Io { path: segment.path.clone(), source };
-        let (at, size) = (here.place.at, segment.file.size().map_err(io)?);
+        let (at, size) = (here.place.at, segment.file().and_then(|file| file.size()).map_err(io)?);
         if size <= segment.position(at) {
             return Ok(false);
         }
@@ -389,13 +391,13 @@ impl Follower {
     /// Opens a segment by its number; `None` when there is none, or its file is just becoming another one.
     fn segment(&self, number: u64) -> Result<Option<Segment>, OpenError> {
         let path = self.dir.join(segment::name(number));
-        let file = match self.host.disk.open(&path, OpenMode::Read) {
+        let file = match self.files.host.disk.open(&path, OpenMode::Read) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(source) => return Err(OpenError::Io { path, source }),
         };
         let header = segment::read_header(&path, &*file)?;
-        Ok((header.number == number).then(|| Segment::new(header, path, file)))
+        Ok((header.number == number).then(|| Segment::new(&self.files, header, path, file)))
     }
 
     /// Looks for the place of the wanted record in what is there now.
@@ -436,8 +438,8 @@ impl Follower {
 
     /// The headers of all segments; `None` when they changed meanwhile.
     fn survey(&self) -> Result<Option<Vec<Header>>, OpenError> {
-        let from = LowWater::read(&self.host, &self.dir)?.map_or(0, |mark| mark.segment);
-        let listed = self.host.disk.list(&self.dir);
+        let from = LowWater::read(&self.files.host, &self.dir)?.map_or(0, |mark| mark.segment);
+        let listed = self.files.host.disk.list(&self.dir);
         let listed = listed.map_err(|source| OpenError::Io { path: self.dir.clone(), source })?;
         let names = listed.iter().map(|entry| &*entry.name);
         let mut numbers: Vec<u64> =
@@ -460,7 +462,7 @@ impl Follower {
 /// The header of the frame that begins at `at`, if one does.
 fn first_header(segment: &Segment, at: Location) -> io::Result<Option<frame::Header>> {
     let mut bytes = [0; frame::HEADER_BYTES];
-    match segment.file.read_exact_at(&mut bytes, segment.position(at)) {
+    match segment.file()?.read_exact_at(&mut bytes, segment.position(at)) {
         Ok(()) => Ok(frame::Header::decode(&bytes, segment.header.salt, at)),
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
         Err(error) => Err(error),

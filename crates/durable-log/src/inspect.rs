@@ -6,6 +6,7 @@ use std::path::Path;
 use host::{Host, OpenMode};
 
 use crate::error::OpenError;
+use crate::files::Files;
 use crate::marker::Marker;
 use crate::position::{Epoch, Location, Offset};
 use crate::read::{Record, visit_records};
@@ -75,7 +76,7 @@ pub fn inspect(
     let file = host.disk.open(path, OpenMode::Read).map_err(io)?;
     let header = segment::read_header(path, &*file)?;
     let file_bytes = file.size().map_err(io)?;
-    let segment = Segment::new(header, path.to_owned(), file);
+    let segment = Segment::new(&Files::new(host, 1), header, path.to_owned(), file);
     let source = |to: &mut [u8], at| segment.read_at(to, at);
     let base = header.base;
     let end = segment.location(file_bytes);

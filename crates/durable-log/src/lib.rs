@@ -60,6 +60,7 @@ mod committer;
 mod core;
 mod crc;
 mod error;
+mod files;
 mod find;
 mod follow;
 mod frame;

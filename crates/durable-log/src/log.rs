@@ -13,6 +13,7 @@ use crate::commit::{BATCH_CLASSES, Progress, Ticket};
 use crate::committer::{Committer, StartError};
 use crate::core::{Core, Published, SegmentList, lock};
 use crate::error::{AppendError, OpenError, ReadError, SyncError, WriteError};
+use crate::files::Files;
 use crate::frame;
 use crate::index_file;
 use crate::marker::{self, Marker};
@@ -197,8 +198,9 @@ impl Log {
         lock: Arc<dyn DirLock>,
     ) -> Result<(Self, Recovery), OpenError> {
         let io = |source| OpenError::Io { path: dir.to_owned(), source };
-        let mut recovered = recovery::recover(host, dir)?;
-        let active = begin(host, dir, &options, &recovered)?;
+        let files = Files::new(host, options.open_files_max);
+        let mut recovered = recovery::recover(&files, dir)?;
+        let active = begin(&files, dir, &options, &recovered)?;
         recovered.cut();
         recovered.segments.push(Arc::clone(&active));
         let Recovered { segments, end, report, leftovers, .. } = recovered;
@@ -226,6 +228,7 @@ impl Log {
             tail: Mutex::new(tail),
             trim: Mutex::default(),
             spares: Mutex::new(Spares::new(number)),
+            files,
             committer_wanted: Condvar::new(),
             published: Published::new(end, epoch),
             torn_bytes,
@@ -537,11 +540,12 @@ fn parent(dir: &Path) -> &Path {
 
 /// Begins the segment that this opening of the log writes to.
 fn begin(
-    host: &Host,
+    files: &Arc<Files>,
     dir: &Path,
     options: &Options,
     found: &Recovered,
 ) -> Result<Arc<Segment>, OpenError> {
+    let host = &files.host;
     let header = Header {
         number: found.next_number,
         base: found.end,
@@ -556,7 +560,7 @@ fn begin(
         Err(error) if spare::is_no_space(&error) => spare::make(host, dir, "first", 0),
         result => result,
     }
-    .and_then(|blank| segment::establish(host, dir, blank, header, 0, &mut |_| Ok(())));
+    .and_then(|blank| segment::establish(files, dir, blank, header, 0, &mut |_| Ok(())));
     match segment {
         Ok(segment) => Ok(Arc::new(segment)),
         Err(error) if spare::is_no_space(&error) => Err(OpenError::NoSpace { dir: dir.to_owned() }),

@@ -43,6 +43,8 @@ steps! {
     SyncTrimOfMany: "sync of the names that a trim of many removes, before their files are used again",
     SyncCut: "sync of the name that decides a cut of the log's end",
     SyncBeforeNamingCut: "sync of the names that a cut removes, before its segment gets its own",
+    HoldTrimmedFile: "the file of a segment that loses its name while it may be read is open",
+    CheckOpenedAgain: "a file that is opened again is the one that the segment had",
     DropSuspectFile: "a file whose sync failed is not used again",
     SyncTidy: "sync after leftovers were removed",
     CheckSegmentHeader: "checksum of a segment's header",

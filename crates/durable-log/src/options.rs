@@ -30,6 +30,11 @@ pub struct Options {
     pub sync_interval: Option<Duration>,
     /// How durable records are read.
     pub reads: Reads,
+    /// Most sealed segments whose files are open at once, at least one. One that is opened for a read
+    /// closes the one that was opened first. Not counted are files that are kept open by a
+    /// [`crate::Slice`], or by readers of a segment that was trimmed, and each thread may for a moment
+    /// have one more. The mapping of a segment needs no open file.
+    pub open_files_max: usize,
 }
 
 /// How records that are durable are read from their files.
@@ -56,6 +61,7 @@ impl Default for Options {
             unsynced_bytes_max: 64 << 20,
             sync_interval: Some(Duration::from_secs(1)),
             reads: Reads::Mapped,
+            open_files_max: 128,
         }
     }
 }

@@ -16,6 +16,7 @@ use bytes::{Bytes, BytesMut};
 
 use crate::core::{Core, SegmentList};
 use crate::error::ReadError;
+use crate::files::{FileRef, Opened};
 use crate::find::{Bad, Hit, View};
 use crate::frame::{self, HEADER_BYTES, Header};
 use crate::mapped::Mapped;
@@ -40,6 +41,8 @@ enum Bits {
     /// Durable bytes of a file; they never change.
     File {
         segment: Arc<Segment>,
+        /// Stays open, whatever becomes of its name.
+        file: Arc<Opened>,
         at: Location,
     },
     Memory(Vec<Bytes>),
@@ -74,7 +77,7 @@ impl Slice {
             return Err(io::ErrorKind::InvalidInput.into());
         }
         match &self.source {
-            Bits::File { segment, at } => segment.file.read_exact_at(to, segment.position(*at)),
+            Bits::File { segment, file, at } => file.read_exact_at(to, segment.position(*at)),
             Bits::Memory(parts) => {
                 for part in parts {
                     let (now, later) = to.split_at_mut(part.len());
@@ -289,7 +292,7 @@ impl Core {
         offset: Offset,
         end: Location,
     ) -> Result<Option<Hit>, ReadError> {
-        let index = self.index_of(segment).map_err(|source| io_error(segment, source))?;
+        let index = self.index_of(segment).map_err(|source| self.not_read(segment, source))?;
         let mut view = View { segment, mapped, index, end };
         loop {
             match view.find(offset) {
@@ -310,7 +313,7 @@ impl Core {
         offset: Offset,
         end: Location,
     ) -> Result<Option<RecordRef>, ReadError> {
-        let io = |source| io_error(segment, source);
+        let io = |source| self.not_read(segment, source);
         let mut index = self.index_of(segment).map_err(io)?;
         let source = |to: &mut [u8], at| segment.read_at(to, at);
         loop {
@@ -436,7 +439,25 @@ impl Core {
         if segment.end().is_some_and(|sealed| end > sealed.at) {
             return Err(self.beyond());
         }
-        Ok(Slice { len, source: Bits::File { segment, at } })
+        let file = self.file_of(&segment)?.share();
+        Ok(Slice { len, source: Bits::File { segment, file, at } })
+    }
+
+    /// The file of a segment, for a reader.
+    pub(crate) fn file_of(&self, segment: &Segment) -> Result<FileRef, ReadError> {
+        segment.file().map_err(|source| self.not_read(segment, source))
+    }
+
+    /// What to say when the system does not let us read a segment.
+    pub(crate) fn not_read(&self, segment: &Segment, source: io::Error) -> ReadError {
+        let start = self.start();
+        match source.kind() {
+            // It was trimmed after it was found and before its file was open.
+            io::ErrorKind::NotFound if segment.header.base.offset < start => {
+                ReadError::Trimmed { start }
+            }
+            _ => io_error(segment, source),
+        }
     }
 
     pub(crate) fn beyond(&self) -> ReadError {

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use crate::core::Core;
 use crate::error::ReadError;
+use crate::files::Opened;
 use crate::find::{Bad, Interval, View};
 use crate::frame::{HEADER_BYTES, Header, RECORD_PREFIX_BYTES};
 use crate::index::{Found, Index};
@@ -51,6 +52,8 @@ enum Source {
     /// The buffer holds bytes of the segment from this location on, none of them beyond its end.
     File {
         segment: Arc<Segment>,
+        /// Stays open, whatever becomes of its name.
+        file: Arc<Opened>,
         begin: Location,
     },
     /// Positions count from this location.
@@ -277,15 +280,18 @@ impl Records {
         let mapped = self.core.mapped(&segment, end);
         self.source = match mapped {
             Some(mapped) => {
-                let index =
-                    self.core.index_of(&segment).map_err(|source| io_error(&segment, source))?;
+                let index = self
+                    .core
+                    .index_of(&segment)
+                    .map_err(|source| self.core.not_read(&segment, source))?;
                 let view = View { segment: &segment, mapped, index, end };
                 let interval = view.interval_at(self.next.at);
                 Source::Mapped { segment, interval }
             }
             None => {
                 self.buffer.clear();
-                Source::File { segment, begin: self.next.at }
+                let file = self.core.file_of(&segment)?.share();
+                Source::File { segment, file, begin: self.next.at }
             }
         };
         Ok(())
@@ -305,15 +311,15 @@ impl Records {
     }
 
     fn advance_copied(&mut self, durable_at: Location) -> Result<Option<(Header, u64)>, ReadError> {
-        let Source::File { segment, begin } = &mut self.source else { return Ok(None) };
-        let segment = Arc::clone(segment);
-        let (at, left) = (self.next.at, end_of(&segment, durable_at).get() - self.next.at.get());
-        let bad = |why| damaged(&segment, Bad { at, why });
+        let Source::File { segment, file, begin } = &mut self.source else { return Ok(None) };
+        let segment = &**segment;
+        let (at, left) = (self.next.at, end_of(segment, durable_at).get() - self.next.at.get());
+        let bad = |why| damaged(segment, Bad { at, why });
         let mut from = usize::try_from(at.get() - begin.get()).unwrap_or(usize::MAX);
         if from.saturating_add(HEADER_BYTES) > self.buffer.len() {
             *begin = at;
             from = 0;
-            fill(&mut self.buffer, &segment, at, BUFFER_BYTES as u64, left)?;
+            fill(&mut self.buffer, (segment, file), at, BUFFER_BYTES as u64, left)?;
         }
         let head = self.buffer.get(from..).unwrap_or_default();
         let header =
@@ -324,7 +330,7 @@ impl Records {
             from = 0;
             fill(
                 &mut self.buffer,
-                &segment,
+                (segment, file),
                 at,
                 header.frame_bytes().max(BUFFER_BYTES as u64),
                 left,
@@ -398,7 +404,7 @@ fn whole_frame(bytes: &[u8], from: u64) -> Option<Header> {
 /// of the segment was written once.
 fn fill(
     buffer: &mut Vec<u8>,
-    segment: &Segment,
+    (segment, file): (&Segment, &Opened),
     at: Location,
     wanted: u64,
     left: u64,
@@ -407,7 +413,7 @@ fn fill(
     buffer.resize(len, 0);
     let mut filled = 0;
     while filled < len {
-        let n = segment.read_at(&mut buffer[filled..], at.plus(filled as u64));
+        let n = file.read_at(&mut buffer[filled..], segment.position(at) + filled as u64);
         match n.map_err(|source| io_error(segment, source))? {
             0 => break,
             n => filled += n,
@@ -563,7 +569,7 @@ impl Core {
         segment: &Segment,
         find: impl Fn(&Index) -> Option<Found>,
     ) -> Result<Place, ReadError> {
-        let io = |source| io_error(segment, source);
+        let io = |source| self.not_read(segment, source);
         let mut index = self.index_of(segment).map_err(io)?;
         loop {
             let place = segment.enter(find(index).map(|found| found.place));
@@ -571,8 +577,7 @@ impl Core {
             // The index of a segment that is written to is that of the appends: then bytes may be only
             // in memory.
             let good = segment.end().is_none()
-                || (segment.file.read_at(&mut head, segment.position(place.at)).map_err(io)?
-                    == HEADER_BYTES
+                || (segment.read_at(&mut head, place.at).map_err(io)? == HEADER_BYTES
                     && Header::decode(&head, segment.header.salt, place.at)
                         .is_some_and(|header| header.first == place.offset));
             // Without another index it is the segment that is damaged, as its reader will see.

@@ -24,9 +24,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use host::Host;
-
 use crate::error::OpenError;
+use crate::files::Files;
 use crate::marker::Marker;
 use crate::mutation::{Step as LeftOut, left_out};
 use crate::position::{Epoch, Location};
@@ -102,13 +101,15 @@ impl Recovered {
     pub(crate) fn cut(&mut self) {
         if let Some((segment, tail)) = self.cut.take() {
             torn::cut(&segment, &tail);
+            segment.close_file();
         }
     }
 }
 
 /// Reads, checks and repairs the log in `dir`.
-pub(crate) fn recover(host: &Host, dir: &Path) -> Result<Recovered, OpenError> {
-    let Found { mut segments, leftovers, unfinished } = list::find(host, dir)?;
+pub(crate) fn recover(files: &Arc<Files>, dir: &Path) -> Result<Recovered, OpenError> {
+    let host = &files.host;
+    let Found { mut segments, leftovers, unfinished } = list::find(files, dir)?;
     let marker = Marker::read(host, dir)?;
     let Some(last) = segments.pop() else {
         return Ok(Recovered::nothing(marker.is_none(), leftovers));
@@ -124,11 +125,14 @@ pub(crate) fn recover(host: &Host, dir: &Path) -> Result<Recovered, OpenError> {
             (tail.end, tail.newest_ms, Some(tail))
         }
     };
+    last.close_file();
     // Nothing was changed so far, and from here on nothing is refused.
     let last = match unfinished {
-        Some(unfinished) => Arc::new(unfinished.finish(host, dir)?),
+        Some(unfinished) => Arc::new(unfinished.finish(files, dir)?),
         None => last,
     };
+    // Until all that is left of it is durable.
+    last.hold_file().map_err(|source| io_error(&last, source))?;
     let torn = match &tail {
         Some(tail) => torn::repair(host, dir, &last, tail)?,
         None => None,
@@ -163,12 +167,15 @@ pub(crate) fn recover(host: &Host, dir: &Path) -> Result<Recovered, OpenError> {
     }
     let stays = recovered.report.torn.as_ref().is_some_and(|torn| torn.kept_as.is_none());
     recovered.cut = tail.filter(|_| !stays).map(|tail| (Arc::clone(&last), tail));
+    if recovered.cut.is_none() {
+        last.close_file();
+    }
     recovered.segments.push(last);
     Ok(recovered)
 }
 
 fn size_of_file(segment: &Segment) -> Result<u64, OpenError> {
-    segment.file.size().map_err(|source| io_error(segment, source))
+    segment.file().and_then(|file| file.size()).map_err(|source| io_error(segment, source))
 }
 
 fn io_error(segment: &Segment, source: io::Error) -> OpenError {

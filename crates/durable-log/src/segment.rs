@@ -31,6 +31,7 @@ use host::{File, Host, OpenMode};
 
 use crate::access::Access;
 use crate::error::OpenError;
+use crate::files::{FileRef, Files, SegmentFile};
 use crate::frame::{self, u32_at, u64_at};
 use crate::mutation::{self, Step, left_out};
 use crate::position::{Epoch, Location, Offset};
@@ -139,12 +140,12 @@ fn header_crc(bytes: &[u8; HEADER_BYTES]) -> u32 {
     crc32c::crc32c_append(crc32c::crc32c(&bytes[..12]), &bytes[16..])
 }
 
-/// A segment file that is open.
+/// A segment and its file, which is opened when it is needed.
 #[derive(Debug)]
 pub(crate) struct Segment {
     pub(crate) header: Header,
     pub(crate) path: PathBuf,
-    pub(crate) file: Arc<dyn File>,
+    file: SegmentFile,
     /// Set once no more frames will be put there.
     sealed_at: OnceLock<Place>,
     /// A sync of it failed once.
@@ -153,21 +154,87 @@ pub(crate) struct Segment {
 }
 
 impl Segment {
-    pub(crate) fn new(header: Header, path: PathBuf, file: Arc<dyn File>) -> Self {
-        let (sealed_at, suspect) = (OnceLock::new(), AtomicBool::new(false));
-        Self { header, path, file, sealed_at, suspect, access: Access::default() }
+    /// A segment whose file is open, and stays so until it is released.
+    pub(crate) fn new(
+        files: &Arc<Files>,
+        header: Header,
+        path: PathBuf,
+        file: Arc<dyn File>,
+    ) -> Self {
+        Self::with(header, path, SegmentFile::held(files, file))
     }
 
-    /// Opens a segment that exists and reads its header.
-    pub(crate) fn open(host: &Host, path: &Path, number: u64) -> Result<Self, OpenError> {
+    fn with(header: Header, path: PathBuf, file: SegmentFile) -> Self {
+        Self {
+            header,
+            path,
+            file,
+            sealed_at: OnceLock::new(),
+            suspect: AtomicBool::new(false),
+            access: Access::default(),
+        }
+    }
+
+    /// A segment that exists, and the size of its file, which is open only for a look at its header.
+    pub(crate) fn find(
+        files: &Arc<Files>,
+        path: &Path,
+        number: u64,
+    ) -> Result<(Self, u64), OpenError> {
         let io = |source| OpenError::Io { path: path.to_owned(), source };
-        let file = host.disk.open(path, OpenMode::ReadWrite).map_err(io)?;
+        let file = files.host.disk.open(path, OpenMode::ReadWrite).map_err(io)?;
         let header = read_header(path, &*file)?;
         if header.number != number && !left_out(Step::CheckSegmentName) {
             let why = format!("the header belongs to segment {}", header.number);
             return Err(OpenError::Damaged { path: path.to_owned(), at: 16, why });
         }
-        Ok(Self::new(header, path.to_owned(), file))
+        let size = file.size().map_err(io)?;
+        Ok((Self::with(header, path.to_owned(), SegmentFile::closed(files)), size))
+    }
+
+    /// The segment's file. An error is that of opening it: it says nothing about the segment.
+    #[inline]
+    pub(crate) fn file(&self) -> io::Result<FileRef> {
+        self.file.get(&|host| self.open(host))
+    }
+
+    /// Opens the file if need be, and keeps it open from now on: before the segment loses its name.
+    pub(crate) fn hold_file(&self) -> io::Result<()> {
+        self.file.hold(&|host| self.open(host))
+    }
+
+    /// The file may be closed when it is not used: nothing more is written to it.
+    pub(crate) fn release_file(&self) {
+        self.file.release();
+    }
+
+    /// Closes the file until it is needed again.
+    pub(crate) fn close_file(&self) {
+        self.file.close();
+    }
+
+    /// The file of a segment that nobody else has, if it is open.
+    pub(crate) fn into_file(self) -> Option<Arc<dyn File>> {
+        self.file.into_file()
+    }
+
+    #[cold]
+    fn open(&self, host: &Host) -> io::Result<Arc<dyn File>> {
+        let file = host.disk.open(&self.path, OpenMode::ReadWrite)?;
+        let header = read_header(&self.path, &*file).map_err(|error| match error {
+            OpenError::Io { source, .. } => source,
+            other => io::Error::new(io::ErrorKind::InvalidData, other.to_string()),
+        })?;
+        if header == self.header || left_out(Step::CheckOpenedAgain) {
+            return Ok(file);
+        }
+        let why = "the file is not the one that this segment had when the log was opened";
+        Err(io::Error::new(io::ErrorKind::InvalidData, why))
+    }
+
+    /// Bytes of its frames; 0 while it is written to.
+    pub(crate) fn frames_bytes(&self) -> u64 {
+        self.end().map_or(0, |end| end.at.get() - self.header.base.at.get())
     }
 
     /// Where in the file a location of this segment lies.
@@ -196,7 +263,7 @@ impl Segment {
     }
 
     pub(crate) fn read_at(&self, to: &mut [u8], at: Location) -> io::Result<usize> {
-        self.file.read_at(to, self.position(at))
+        self.file()?.read_at(to, self.position(at))
     }
 
     /// Where to begin in this segment, when its stretch's index says `place`.
@@ -283,18 +350,18 @@ fn parse(name: &str, suffix: &str) -> Option<u64> {
 ///
 /// A sync that fails is tried once more with another file: nothing was lost yet.
 pub(crate) fn establish(
-    host: &Host,
+    files: &Arc<Files>,
     dir: &Path,
     blank: Blank,
     header: Header,
     bytes: u64,
     fill: &mut dyn FnMut(&Segment) -> io::Result<()>,
 ) -> io::Result<Segment> {
-    let path = dir.join(name(header.number));
+    let (host, path) = (&files.host, dir.join(name(header.number)));
     if left_out(Step::NameLast) {
         host.disk.rename(&blank.path, &path)?;
     }
-    let (from, segment) = match write_whole(header, &path, &blank, bytes, fill) {
+    let (from, segment) = match write_whole(files, header, &path, &blank, bytes, fill) {
         Ok(segment) => (blank.path, segment),
         Err(error) => {
             spare::discard(host, blank);
@@ -303,7 +370,7 @@ pub(crate) fn establish(
             }
             tracing::warn!(path = %path.display(), %error, "a new segment could not be written; trying another file");
             let again = spare::make(host, dir, SECOND_TRY, bytes)?;
-            let segment = write_whole(header, &path, &again, bytes, fill)?;
+            let segment = write_whole(files, header, &path, &again, bytes, fill)?;
             (again.path, segment)
         }
     };
@@ -316,6 +383,7 @@ pub(crate) fn establish(
 
 /// Makes a blank the segment that `header` describes, with all its bytes durable and no name.
 pub(crate) fn write_whole(
+    files: &Arc<Files>,
     header: Header,
     path: &Path,
     blank: &Blank,
@@ -326,9 +394,10 @@ pub(crate) fn write_whole(
         spare::reserve(&*blank.file, bytes)?;
     }
     let header = Header { stale_bytes: blank.stale_bytes, ..header };
-    let segment = Segment::new(header, path.to_owned(), Arc::clone(&blank.file));
-    segment.file.write_all_at(&header.encode(), 0)?;
+    let segment = Segment::new(files, header, path.to_owned(), Arc::clone(&blank.file));
+    let file = &blank.file;
+    file.write_all_at(&header.encode(), 0)?;
     fill(&segment)?;
-    mutation::sync_data(Step::SyncNewSegment, &*segment.file)?;
+    mutation::sync_data(Step::SyncNewSegment, &**file)?;
     Ok(segment)
 }

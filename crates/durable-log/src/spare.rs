@@ -85,7 +85,7 @@ impl Core {
     }
 
     /// Takes a segment's name away: for another one if the file is worth keeping, else for good. Who
-    /// holds the segment goes on reading it. `also` other files are about to be kept.
+    /// may still read the segment needs its file held. `also` other files are about to be kept.
     pub(crate) fn park(&self, segment: &Segment, also: usize) -> io::Result<Option<Parked>> {
         index_file::remove(&self.host, segment);
         let Some(bytes) = self.keepable(segment, also) else {
@@ -100,16 +100,20 @@ impl Core {
     /// The size of a file that is worth keeping.
     fn keepable(&self, segment: &Segment, also: usize) -> Option<u64> {
         let wanted = self.options.segment_bytes;
+        let suspect = segment.is_suspect() && !left_out(Step::DropSuspectFile);
         let room = {
             let spares = lock(&self.spares);
             segment.header.number >= spares.own_from && spares.kept.len() + also < KEPT_MAX
         };
-        let size = segment.file.size().ok()?;
-        let fits = size <= wanted && size >= wanted - wanted / 4;
+        if suspect || !room {
+            return None;
+        }
         let space = self.host.disk.space(&self.dir).ok()?;
-        let roomy = space.available_bytes >= wanted.saturating_mul(ROOM_FOR_MORE);
-        (room && fits && roomy && (!segment.is_suspect() || left_out(Step::DropSuspectFile)))
-            .then_some(size)
+        if space.available_bytes < wanted.saturating_mul(ROOM_FOR_MORE) {
+            return None;
+        }
+        let size = segment.file().and_then(|file| file.size()).ok()?;
+        (size <= wanted && size >= wanted - wanted / 4).then_some(size)
     }
 
     /// Keeps files whose old names are durably gone.
@@ -143,14 +147,11 @@ impl Parked {
     /// The file as one that may be overwritten, when nobody else holds its segment; else it goes.
     pub(crate) fn unless_held(self, core: &Core, segment: Arc<Segment>) -> Option<Blank> {
         let Self { path, bytes } = self;
-        match Arc::try_unwrap(segment) {
-            Ok(segment) => Some(Blank { path, file: segment.file, bytes, stale_bytes: bytes }),
-            Err(held) => {
-                let file = Arc::clone(&held.file);
-                discard(&core.host, Blank { path, file, bytes, stale_bytes: bytes });
-                None
-            }
+        let file = Arc::try_unwrap(segment).ok().and_then(Segment::into_file);
+        if file.is_none() {
+            remove(&core.host, &path);
         }
+        file.map(|file| Blank { path, file, bytes, stale_bytes: bytes })
     }
 }
 
@@ -202,8 +203,12 @@ pub(crate) fn reserve(file: &dyn File, bytes: u64) -> io::Result<()> {
 
 /// Removes a blank; what cannot be removed now is removed when the log is opened again.
 pub(crate) fn discard(host: &Host, blank: Blank) {
-    if let Err(error) = host.disk.unlink(&blank.path) {
-        tracing::debug!(path = %blank.path.display(), %error, "an unused segment file stays for now");
+    remove(host, &blank.path);
+}
+
+fn remove(host: &Host, path: &Path) {
+    if let Err(error) = host.disk.unlink(path) {
+        tracing::debug!(path = %path.display(), %error, "an unused segment file stays for now");
     }
 }
 

@@ -21,6 +21,8 @@ use crate::sync::spawn;
 
 /// A file system takes its time to free as much.
 const MUCH_BYTES: u64 = 4 << 20;
+/// Most files that a trim keeps open for a thread to close.
+const CLOSED_LATER_MAX: usize = 16;
 
 /// What a log need not keep; see [`Log::retain`]. Without limits everything stays.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -89,7 +91,11 @@ impl Core {
     fn remove_one(&self) -> Result<(), TrimError> {
         let first = Arc::clone(&self.segments().files[0]);
         let io = |source| TrimError::Io { path: first.path.clone(), source };
-        let parked = self.park(&first, 0).map_err(io)?;
+        // Readers find it in the list until the name is durably gone.
+        if !left_out(Step::HoldTrimmedFile) {
+            first.hold_file().map_err(io)?;
+        }
+        let parked = self.park(&first, 0).inspect_err(|_| first.release_file()).map_err(io)?;
         mutation::sync_dir(Step::SyncTrim, &self.host, &self.dir)
             .map_err(|source| self.dir_error(source))?;
         drop(first);
@@ -118,6 +124,14 @@ impl Core {
             self.change_segments(|list| -> Vec<_> { list.files.drain(..count).collect() });
         let (mut blanks, mut gone) = (Vec::new(), Vec::new());
         for segment in removed {
+            // What is open is closed by a thread, which then gives the room back; else it is given
+            // back here.
+            if segment.frames_bytes() >= MUCH_BYTES
+                && gone.len() < CLOSED_LATER_MAX
+                && let Err(error) = segment.hold_file()
+            {
+                tracing::debug!(path = %segment.path.display(), %error, "a trimmed segment's file was not opened");
+            }
             match self.park(&segment, blanks.len()) {
                 Ok(Some(parked)) => blanks.extend(parked.unless_held(self, segment)),
                 Ok(None) => gone.push(segment),
@@ -151,8 +165,7 @@ impl Core {
 /// Closes files that have no name any more. That frees their room and their pages, which takes
 /// milliseconds for a large file: a thread does it then, and nobody waits for it.
 fn let_go(segments: Vec<Arc<Segment>>) {
-    let size = |segment: &Arc<Segment>| segment.file.size().unwrap_or(0);
-    if segments.iter().map(size).sum::<u64>() < MUCH_BYTES {
+    if segments.iter().map(|segment| segment.frames_bytes()).sum::<u64>() < MUCH_BYTES {
         return;
     }
     if let Err(error) = spawn("log-trim", move || drop(segments)) {

@@ -177,8 +177,8 @@ impl Core {
         let mark = Marker { segment: number, salt: header.salt, end, newest_ms };
         let to = self.dir.join(segment::cut_name(number));
         let prepared = spare::make(&self.host, &self.dir, "cut", 0).and_then(|blank| {
-            segment::write_whole(header, &to, &blank, 0, &mut |segment| {
-                segment.file.write_all_at(&frames, segment.position(header.base.at))
+            segment::write_whole(&self.files, header, &to, &blank, 0, &mut |segment| {
+                segment.file()?.write_all_at(&frames, segment.position(header.base.at))
             })?;
             // It counts for the new segment alone, so it says nothing yet. With it the log that is opened
             // next need not be checked.

@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use crate::core::{Core, lock};
 use crate::error::WriteError;
+use crate::files::FileRef;
 use crate::mutation::{Step, left_out};
 use crate::segment::{self, Header, Place, Segment};
 use crate::spare::{self, Blank};
@@ -61,8 +62,9 @@ impl Writer {
 
     /// Writes what was collected, in order, straight from the chunks.
     fn put(&self, segment: &Segment) -> io::Result<()> {
+        let file = segment.file()?;
         for piece in &self.pieces {
-            segment.file.write_all_at(piece.bytes(), segment.position(piece.at()))?;
+            file.write_all_at(piece.bytes(), segment.position(piece.at()))?;
         }
         Ok(())
     }
@@ -220,7 +222,7 @@ impl Core {
         bytes: u64,
         fill: &mut dyn FnMut(&Segment) -> io::Result<()>,
     ) -> io::Result<Arc<Segment>> {
-        segment::establish(&self.host, &self.dir, blank, header, bytes, fill).map(Arc::new)
+        segment::establish(&self.files, &self.dir, blank, header, bytes, fill).map(Arc::new)
     }
 
     /// Gives the room behind the end of a segment back, unless it is so little that the file is worth
@@ -228,11 +230,11 @@ impl Core {
     pub(crate) fn cut(&self, segment: &Segment, end: Place) {
         let position = segment.position(end.at);
         let little = self.options.segment_bytes / 16;
-        let result = match segment.file.size() {
-            Ok(size) if size > position + little => segment.file.set_size(position),
-            Ok(_) => Ok(()),
-            Err(error) => Err(error),
+        let cut = |file: FileRef| match file.size()? > position + little {
+            true => file.set_size(position),
+            false => Ok(()),
         };
+        let result = segment.file().and_then(cut);
         if let Err(error) = result {
             tracing::debug!(path = %segment.path.display(), %error, "unused room of a segment stays reserved");
         }
@@ -246,6 +248,7 @@ impl Core {
             list.stretch = Arc::clone(stretch);
         });
         self.progress().active = new;
+        old.release_file();
     }
 
     /// After a failed sync: ends the active segment at its last durable byte and writes the rest

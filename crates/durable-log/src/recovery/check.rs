@@ -97,7 +97,9 @@ impl Work {
             let Some(end) = segment.end().filter(|_| !left_out(LeftOut::CheckSealed)) else {
                 return;
             };
-            let Err(error) = check_sealed(segment, end, &mut buffer) else { continue };
+            let checked = check_sealed(segment, end, &mut buffer);
+            segment.close_file();
+            let Err(error) = checked else { continue };
             let mut found = lock(&self.found);
             if found.as_ref().is_none_or(|(first, _)| index < *first) {
                 *found = Some((index, error));

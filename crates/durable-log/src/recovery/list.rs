@@ -8,10 +8,10 @@ use std::sync::Arc;
 use host::Host;
 
 use crate::error::OpenError;
+use crate::files::Files;
 use crate::frame;
 use crate::low_water::LowWater;
 use crate::mutation::{Step as LeftOut, left_out};
-use crate::recovery::size_of_file;
 use crate::segment::{self, Segment};
 use crate::spare;
 
@@ -36,7 +36,8 @@ pub(super) struct Unfinished {
 
 impl Unfinished {
     /// Removes what was cut and gives the last segment its name; returns that segment anew.
-    pub(super) fn finish(self, host: &Host, dir: &Path) -> Result<Segment, OpenError> {
+    pub(super) fn finish(self, files: &Arc<Files>, dir: &Path) -> Result<Segment, OpenError> {
+        let host = &files.host;
         let finish = || {
             for path in &self.replaced {
                 spare::remove_if_there(host, path)?;
@@ -44,7 +45,8 @@ impl Unfinished {
             segment::name_after_cut(host, dir, self.number)
         };
         finish().map_err(|source| OpenError::Io { path: dir.to_owned(), source })?;
-        Segment::open(host, &dir.join(segment::name(self.number)), self.number)
+        let path = dir.join(segment::name(self.number));
+        Segment::find(files, &path, self.number).map(|(segment, _)| segment)
     }
 }
 
@@ -72,7 +74,8 @@ fn names(host: &Host, dir: &Path) -> Result<Names, OpenError> {
 }
 
 /// Finds all segments and checks that each begins where the one before it may end.
-pub(super) fn find(host: &Host, dir: &Path) -> Result<Found, OpenError> {
+pub(super) fn find(files: &Arc<Files>, dir: &Path) -> Result<Found, OpenError> {
+    let host = &files.host;
     let Names { mut numbers, cut } = names(host, dir)?;
     let unfinished = cut.map(|number| {
         let first = numbers.partition_point(|other| *other < number);
@@ -93,7 +96,7 @@ pub(super) fn find(host: &Host, dir: &Path) -> Result<Found, OpenError> {
     }
     let leftovers =
         numbers.drain(..trimmed).map(|number| dir.join(segment::name(number))).collect();
-    let segments = open_all(host, dir, &numbers, cut)?;
+    let segments = open_all(files, dir, &numbers, cut)?;
     if let (Some(mark), Some(first)) = (mark, segments.first()) {
         check_mark(dir, mark, first)?;
     }
@@ -101,12 +104,13 @@ pub(super) fn find(host: &Host, dir: &Path) -> Result<Found, OpenError> {
 }
 
 fn open_all(
-    host: &Host,
+    files: &Arc<Files>,
     dir: &Path,
     numbers: &[u64],
     cut: Option<u64>,
 ) -> Result<Vec<Arc<Segment>>, OpenError> {
     let mut segments: Vec<Arc<Segment>> = Vec::with_capacity(numbers.len() + 1);
+    let mut size_before = 0;
     for number in numbers {
         if let Some(before) = segments.last()
             && *number != before.header.number + 1
@@ -118,11 +122,12 @@ fn open_all(
         }
         let is_cut = cut == Some(*number);
         let name = if is_cut { segment::cut_name(*number) } else { segment::name(*number) };
-        let next = Segment::open(host, &dir.join(name), *number)?;
+        let (next, size) = Segment::find(files, &dir.join(name), *number)?;
         if let Some(before) = segments.last() {
-            check_joint(before, &next)?;
+            check_joint(before, size_before, &next)?;
             before.seal(next.header.base);
         }
+        size_before = size;
         segments.push(Arc::new(next));
     }
     Ok(segments)
@@ -142,8 +147,8 @@ fn check_mark(dir: &Path, mark: LowWater, first: &Segment) -> Result<(), OpenErr
     Err(LowWater::does_not_fit(dir, why))
 }
 
-/// Checks that `next` begins at a place that lies in `before`.
-fn check_joint(before: &Segment, next: &Segment) -> Result<(), OpenError> {
+/// Checks that `next` begins at a place that lies in `before`, whose file has that size.
+fn check_joint(before: &Segment, size: u64, next: &Segment) -> Result<(), OpenError> {
     let (from, to) = (before.header.base, next.header.base);
     if (to.at < from.at || to.offset < from.offset) && !left_out(LeftOut::CheckJoint) {
         let why = format!("it begins at offset {}, before the segment that it follows", to.offset);
@@ -162,7 +167,6 @@ fn check_joint(before: &Segment, next: &Segment) -> Result<(), OpenError> {
         return Err(OpenError::Damaged { path: next.path.clone(), at: 56, why });
     }
     let to = next.header.base;
-    let size = size_of_file(before)?;
     if size < before.position(to.at) && !left_out(LeftOut::CheckSealedSize) {
         let why = format!(
             "the file ends here, but its segment goes on to byte {}",

@@ -49,7 +49,9 @@ pub(super) fn repair(
         write_again(segment, tail.promised, tail.end.at)
             .map_err(|source| io_error(segment, source))?;
     }
-    mutation::sync_data(LeftOut::SyncRecovered, &*segment.file)
+    segment
+        .file()
+        .and_then(|file| mutation::sync_data(LeftOut::SyncRecovered, &*file))
         .map_err(|source| io_error(segment, source))?;
     Ok(torn)
 }
@@ -62,7 +64,7 @@ pub(super) fn cut(segment: &Segment, tail: &Tail) {
 /// What goes is never read, so an error costs only room.
 fn shrink(segment: &Segment, size: u64, end: u64) {
     if size > end
-        && let Err(error) = segment.file.set_size(end)
+        && let Err(error) = segment.file().and_then(|file| file.set_size(end))
     {
         tracing::debug!(path = %segment.path.display(), %error, "unused room of a segment stays reserved");
     }
@@ -125,7 +127,7 @@ fn remove_old(host: &Host, torn_dir: &Path) {
 /// Writes bytes over themselves, so that the next sync really puts them on the disk.
 fn write_again(segment: &Segment, from: Location, to: Location) -> io::Result<()> {
     each_block(segment, from, to, |block, at| {
-        segment.file.write_all_at(block, segment.position(at))
+        segment.file()?.write_all_at(block, segment.position(at))
     })
 }
 
@@ -142,7 +144,7 @@ fn each_block(
         let left = usize::try_from(to.get() - at.get()).unwrap_or(usize::MAX);
         let block_bytes = left.min(buffer.len());
         let block = &mut buffer[..block_bytes];
-        segment.file.read_exact_at(block, segment.position(at))?;
+        segment.file()?.read_exact_at(block, segment.position(at))?;
         visit(block, at)?;
         at = at.plus(block.len() as u64);
     }

@@ -18,6 +18,7 @@ mod model;
 mod mutated;
 #[cfg(feature = "mutation")]
 mod mutations;
+mod open_files;
 mod power_cut_ext4;
 mod reads;
 mod recycling;

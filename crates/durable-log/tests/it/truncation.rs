@@ -257,3 +257,22 @@ fn a_cut_that_was_decided_and_is_damaged_is_an_error() {
     place.write_file(&path, &good);
     assert_eq!(all(&place.open()).len(), 3);
 }
+
+#[test]
+fn a_file_that_an_older_handle_reads_is_not_used_again() {
+    let place = Place::simulated();
+    let old = place.open();
+    let fill = |log: &Log, numbers: std::ops::Range<u8>| {
+        for n in numbers {
+            log.append(&[&[n; 1000]]).unwrap();
+            log.sync().unwrap();
+        }
+    };
+    fill(&old, 0..9);
+    let slice = old.slice(old.read(Offset::ZERO).unwrap().at(), 1000).unwrap();
+    let new = old.truncate_after(Offset::new(8)).unwrap();
+    new.trim(Offset::new(3)).unwrap();
+    fill(&new, 8..20);
+    assert_eq!(slice.read().unwrap(), vec![0; 1000]);
+    assert_eq!(old.read(Offset::new(5)).unwrap().to_bytes(), vec![5; 1000]);
+}

@@ -1,0 +1,353 @@
+//! Goal: however many segments a log has, few of their files are open at once, and whatever is trimmed
+//! or used again meanwhile, a reader gets the bytes that it asked for or hears that they are gone.
+//! Method: a disk that counts the files that are open and can refuse to open more; readers that race
+//! with trims.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use durable_log::{Log, Offset, Options, ReadError, Reads, Slice, TrimError};
+use host::sim::Machine;
+use host::{DirEntry, DirLock, Disk, File, Host, Mapping, OpenMode, Space, SystemRun};
+
+use crate::dice::Dice;
+use crate::support::{Place, all, small};
+
+/// "Too many open files".
+const EMFILE: i32 = 24;
+
+/// Counts the files that are open under names of segments, and opens none when told so.
+#[derive(Debug, Default)]
+struct Counts {
+    open: AtomicUsize,
+    most: AtomicUsize,
+    opened: AtomicUsize,
+    refuses: AtomicBool,
+}
+
+impl Counts {
+    fn open(&self) -> usize {
+        self.open.load(Ordering::SeqCst)
+    }
+
+    /// The most files that were open since the last call.
+    fn most(&self) -> usize {
+        self.most.swap(self.open(), Ordering::SeqCst)
+    }
+}
+
+#[derive(Debug)]
+struct Counting {
+    disk: Arc<dyn Disk>,
+    counts: Arc<Counts>,
+}
+
+#[derive(Debug)]
+struct Counted {
+    file: Arc<dyn File>,
+    counts: Arc<Counts>,
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.counts.open.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl File for Counted {
+    fn read_at(&self, buf: &mut [u8], at: u64) -> io::Result<usize> {
+        self.file.read_at(buf, at)
+    }
+
+    fn write_all_at(&self, buf: &[u8], at: u64) -> io::Result<()> {
+        self.file.write_all_at(buf, at)
+    }
+
+    fn size(&self) -> io::Result<u64> {
+        self.file.size()
+    }
+
+    fn set_size(&self, size: u64) -> io::Result<()> {
+        self.file.set_size(size)
+    }
+
+    fn allocate(&self, size: u64) -> io::Result<()> {
+        self.file.allocate(size)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+
+    fn map(&self, bytes: u64) -> io::Result<Mapping> {
+        self.file.map(bytes)
+    }
+}
+
+impl Disk for Counting {
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>> {
+        if path.extension().is_none_or(|extension| extension != "seg") {
+            return self.disk.open(path, mode);
+        }
+        if self.counts.refuses.load(Ordering::SeqCst) {
+            return Err(io::Error::from_raw_os_error(EMFILE));
+        }
+        let file = self.disk.open(path, mode)?;
+        let counts = Arc::clone(&self.counts);
+        counts.opened.fetch_add(1, Ordering::SeqCst);
+        let open = counts.open.fetch_add(1, Ordering::SeqCst) + 1;
+        counts.most.fetch_max(open, Ordering::SeqCst);
+        Ok(Arc::new(Counted { file, counts }))
+    }
+
+    fn create_dir_all(&self, path: &Path) -> io::Result<()> {
+        self.disk.create_dir_all(path)
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<DirEntry>> {
+        self.disk.list(dir)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.disk.rename(from, to)
+    }
+
+    fn unlink(&self, path: &Path) -> io::Result<()> {
+        self.disk.unlink(path)
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        self.disk.sync_dir(dir)
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn DirLock>>> {
+        self.disk.lock(path)
+    }
+
+    fn space(&self, path: &Path) -> io::Result<Space> {
+        self.disk.space(path)
+    }
+
+    fn system_run(&self) -> io::Result<SystemRun> {
+        self.disk.system_run()
+    }
+}
+
+/// Counts what `place` opens from now on.
+fn counted(place: &mut Place) -> Arc<Counts> {
+    let counts = Arc::new(Counts::default());
+    let disk = Arc::clone(&place.host.disk);
+    place.host = Host {
+        disk: Arc::new(Counting { disk, counts: Arc::clone(&counts) }),
+        ..place.host.clone()
+    };
+    counts
+}
+
+fn record(n: u64) -> Vec<u8> {
+    let mut record = vec![n.to_le_bytes()[0]; 700];
+    record[..8].copy_from_slice(&n.to_le_bytes());
+    record
+}
+
+/// Appends two records to each of so many segments.
+fn fill(log: &Log, segments: u64) {
+    for _ in 0..segments {
+        for _ in 0..2 {
+            let next = log.positions().appended.get();
+            log.append(&[&record(next)]).unwrap();
+        }
+        log.roll().unwrap();
+    }
+    log.sync().unwrap();
+}
+
+fn is_right(offset: Offset, bytes: &[u8]) -> bool {
+    bytes == record(offset.get())
+}
+
+fn few(reads: Reads, open_files_max: usize) -> Options {
+    // Two records fill a segment, so its file is worth keeping.
+    Options { reads, open_files_max, segment_bytes: 2048, ..small() }
+}
+
+fn simulated(options: Options) -> Place {
+    let mut place = Place::simulated();
+    place.options = options;
+    place
+}
+
+#[test]
+fn a_log_of_300_segments_is_read_with_8_open_files() {
+    for reads in [Reads::Copied, Reads::Mapped] {
+        let options = few(reads, 8);
+        let mut place = match reads {
+            Reads::Mapped => Place::with(options),
+            Reads::Copied => simulated(options),
+        };
+        let segments = if reads == Reads::Mapped { 40 } else { 300 };
+        let log = place.open();
+        fill(&log, segments);
+        // Once as a crash of the process leaves it, once closed in order.
+        drop(log);
+        let counts = counted(&mut place);
+        for _ in 0..2 {
+            let log = place.open();
+            // All were looked at; helpers check three at once, and the last one is held.
+            assert!(counts.most() <= 5, "{reads:?}");
+            assert_eq!(counts.open(), 0);
+            let records = 2 * segments;
+            let mut dice = Dice::new(7);
+            for n in (0..2 * records).map(|n| if n < records { n } else { dice.below(records) }) {
+                let found = log.read(Offset::new(n)).unwrap();
+                assert!(is_right(Offset::new(n), &found));
+            }
+            assert_eq!(all(&log).len() as u64, records);
+            assert_eq!(counts.most(), 8, "{reads:?}");
+            let slice = log.slice(log.read(Offset::ZERO).unwrap().at(), 700).unwrap();
+            assert!(is_right(Offset::ZERO, &slice.read().unwrap()));
+            log.close().unwrap();
+            drop(slice);
+            assert_eq!(counts.open(), 0, "nothing stays open");
+            counts.most();
+        }
+    }
+}
+
+#[test]
+fn files_of_segments_that_this_log_ended_are_closed_too() {
+    let mut place = simulated(few(Reads::Copied, 4));
+    let counts = counted(&mut place);
+    let log = place.open();
+    fill(&log, 50);
+    // They were made under another name, which is not counted.
+    assert_eq!(all(&log).len(), 100);
+    assert_eq!(counts.most(), 4);
+    assert!(counts.opened.load(Ordering::SeqCst) >= 46, "those were closed");
+}
+
+#[test]
+fn without_open_files_a_read_fails_and_the_log_goes_on() {
+    let mut place = simulated(few(Reads::Copied, 2));
+    let counts = counted(&mut place);
+    fill(&place.open(), 6);
+    let log = place.open();
+    let at = log.read(Offset::new(4)).unwrap().at();
+    assert!(log.read(Offset::ZERO).is_ok() && log.read(Offset::new(2)).is_ok());
+    counts.refuses.store(true, Ordering::SeqCst);
+    let refused = |error: ReadError| matches!(error, ReadError::Io { source, .. } if source.raw_os_error() == Some(EMFILE));
+    assert!(refused(log.read(Offset::new(4)).unwrap_err()));
+    assert!(refused(log.slice(at, 700).unwrap_err()));
+    assert!(refused(
+        log.iter(Offset::new(4)).and_then(|mut records| records.next().map(drop)).unwrap_err()
+    ));
+    // The rest of the log works.
+    let next = log.positions().appended;
+    log.append(&[&record(next.get())]).unwrap();
+    log.sync().unwrap();
+    assert!(!log.has_failed());
+    counts.refuses.store(false, Ordering::SeqCst);
+    assert!(is_right(Offset::new(4), &log.read(Offset::new(4)).unwrap()));
+    assert!(is_right(next, &log.read(next).unwrap()));
+}
+
+#[test]
+fn a_file_that_is_not_the_segments_own_is_not_read() {
+    let place = simulated(few(Reads::Copied, 2));
+    fill(&place.open(), 4);
+    let log = place.open();
+    let segments = place.segments();
+    let (first, second): (&PathBuf, &PathBuf) = (&segments[0], &segments[1]);
+    let at = log.read(Offset::new(2)).unwrap().at();
+    assert!(log.read(Offset::new(4)).is_ok() && log.read(Offset::new(6)).is_ok());
+    place.host.disk.rename(first, second).unwrap();
+    let error = log.slice(at, 700).unwrap_err();
+    assert!(matches!(error, ReadError::Io { .. }), "{error}");
+    assert!(log.read(Offset::new(2)).is_err());
+}
+
+#[test]
+fn a_segment_whose_name_went_before_a_trim_failed_is_still_read() {
+    let machine = Machine::new(1);
+    let mut place = Place::on(&machine);
+    place.options = few(Reads::Copied, 1);
+    fill(&place.open(), 3);
+    let log = place.open();
+    // The next two operations take the name away and sync the directory.
+    machine.fail_at(machine.counts().operations + 2);
+    let failed = log.trim(Offset::new(2)).unwrap_err();
+    assert!(matches!(failed, TrimError::Io { .. }), "{failed}");
+    assert_eq!(place.segments().len(), 3, "the name has gone");
+    assert_eq!(log.positions().start, Offset::ZERO);
+    for n in [2, 4, 0, 2, 0] {
+        assert!(is_right(Offset::new(n), &log.read(Offset::new(n)).unwrap()));
+    }
+}
+
+/// Reads at random until the log has grown enough; what it reads is right or was trimmed.
+fn read_at_random(log: &Log, seed: u64, until: u64) -> usize {
+    let mut dice = Dice::new(seed);
+    let (mut right, mut slices) = (0, Vec::<(Offset, Slice)>::new());
+    while log.positions().durable.get() < until {
+        let (start, end) = (log.positions().start.get(), log.positions().durable.get());
+        let offset = Offset::new(start + dice.below((end - start).max(1)));
+        match log.read(offset).and_then(|found| {
+            assert!(is_right(offset, &found), "{offset}");
+            log.slice(found.at(), 700)
+        }) {
+            Ok(slice) => slices.push((offset, slice)),
+            Err(ReadError::Trimmed { .. } | ReadError::Beyond { .. }) => continue,
+            Err(error) => panic!("{offset}: {error}"),
+        }
+        right += 1;
+        let mut records = match log.iter(offset) {
+            Ok(records) => records,
+            Err(ReadError::Trimmed { .. }) => continue,
+            Err(error) => panic!("{offset}: {error}"),
+        };
+        for _ in 0..5 {
+            match records.next() {
+                Ok(Some(record)) => assert!(is_right(record.offset, record.bytes)),
+                Ok(None) | Err(ReadError::Trimmed { .. }) => break,
+                Err(error) => panic!("{offset}: {error}"),
+            }
+        }
+        // Most of them are trimmed by now.
+        if slices.len() > 20 {
+            for (offset, slice) in slices.drain(..15) {
+                assert!(is_right(offset, &slice.read().unwrap()), "{offset}");
+            }
+        }
+    }
+    right
+}
+
+#[test]
+fn readers_that_race_with_trims_get_the_right_bytes_or_none() {
+    for (reads, until) in [(Reads::Copied, 1200), (Reads::Mapped, 400)] {
+        let mut place = match reads {
+            Reads::Mapped => Place::with(few(reads, 2)),
+            Reads::Copied => simulated(few(reads, 2)),
+        };
+        let counts = counted(&mut place);
+        let log = place.open();
+        fill(&log, 8);
+        let right: usize = std::thread::scope(|scope| {
+            let log = &log;
+            let readers: Vec<_> =
+                (0..3).map(|seed| scope.spawn(move || read_at_random(log, seed, until))).collect();
+            let mut dice = Dice::new(99);
+            while log.positions().durable.get() < until {
+                fill(log, 1 + dice.below(4));
+                let end = log.positions().durable.get();
+                log.trim(Offset::new(end - 8 - dice.below(8).min(end - 8))).unwrap();
+            }
+            readers.into_iter().map(|reader| reader.join().unwrap()).sum()
+        });
+        assert!(right > 0 && log.stats().recycled > 0, "{reads:?}: {right} right");
+        drop(log);
+        assert_eq!(counts.open(), 0);
+    }
+}
