@@ -303,7 +303,8 @@ impl Records {
         let Some(mapped) = self.core.mapped(segment, end).filter(|_| self.next.at < end) else {
             return Ok(None);
         };
-        let index = self.core.index_of(segment).map_err(|source| io_error(segment, source))?;
+        let index =
+            self.core.index_of(segment).map_err(|source| self.core.not_read(segment, source))?;
         let view = View { segment, mapped, index, end };
         view.follow(interval, self.next.at);
         let header = view.frame(interval, self.next).map_err(|bad| damaged(segment, bad))?;

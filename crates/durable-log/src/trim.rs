@@ -19,8 +19,11 @@ use crate::segment::Segment;
 use crate::spare::is_no_space;
 use crate::sync::spawn;
 
-/// A file system takes its time to free as much.
-const MUCH_BYTES: u64 = 4 << 20;
+/// A file system takes its time to free as much, longer than a thread takes to begin: some 0.1 ms for each
+/// file, however small.
+const MUCH_BYTES: u64 = 256 << 10;
+/// Files of smaller segments are not opened for a thread to close.
+const CLOSED_LATER_BYTES_MIN: u64 = 16 << 10;
 /// Most files that a trim keeps open for a thread to close.
 const CLOSED_LATER_MAX: usize = 16;
 
@@ -126,7 +129,7 @@ impl Core {
         for segment in removed {
             // What is open is closed by a thread, which then gives the room back; else it is given
             // back here.
-            if segment.frames_bytes() >= MUCH_BYTES
+            if segment.frames_bytes() >= CLOSED_LATER_BYTES_MIN
                 && gone.len() < CLOSED_LATER_MAX
                 && let Err(error) = segment.hold_file()
             {
@@ -163,7 +166,7 @@ impl Core {
 }
 
 /// Closes files that have no name any more. That frees their room and their pages, which takes
-/// milliseconds for a large file: a thread does it then, and nobody waits for it.
+/// milliseconds for a large file and adds up for many small ones: a thread does it then, and nobody waits for it.
 fn let_go(segments: Vec<Arc<Segment>>) {
     if segments.iter().map(|segment| segment.frames_bytes()).sum::<u64>() < MUCH_BYTES {
         return;
