@@ -17,6 +17,7 @@
 //! (`crate::wait`).
 
 use std::io;
+use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -269,17 +270,21 @@ impl Core {
         drop(next);
     }
 
-    /// One round: writes out and syncs what was appended by then.
+    /// One round: writes out and syncs what was appended by then. Tasks are woken when `woken` is dropped, with
+    /// the lead handed over: one that runs at once, in this thread, may want a sync.
     fn sync_once(&self, woken: &mut Woken) -> Result<(), SyncError> {
-        let wrote = self.write_out();
+        let wrote = self.write_out_quietly(woken);
+        woken.wake_threads();
         let suspect = {
             let sync = lock(&self.sync);
             self.sync_written(&sync).map(|served| woken.append(served)).is_err()
         };
         if suspect {
-            let mut writer = lock(&self.writer);
+            let mut writer = self.writer();
             let sync = lock(&self.sync);
-            self.rescue(&mut writer, &sync)?;
+            let rescued = self.rescue(&mut writer, &sync);
+            woken.append(mem::take(&mut writer.woken));
+            rescued?;
         }
         match wrote {
             Ok(_) => Ok(()),
@@ -407,6 +412,8 @@ impl Future for Ticket {
             return Poll::Ready(Ok(()));
         }
         let core = Arc::clone(&self.core);
+        // Dropped after the lock is.
+        let _replaced;
         let mut progress = core.progress();
         if let Some(answer) = self.answer(&progress) {
             return Poll::Ready(answer);
@@ -417,7 +424,7 @@ impl Future for Ticket {
         }
         let wake = Wake::Task(context.waker().clone());
         match self.registered {
-            Some(id) => progress.for_durable.renew(self.up_to, id, wake),
+            Some(id) => _replaced = progress.for_durable.renew(self.up_to, id, wake),
             None => {
                 self.registered = Some(progress.for_durable.add(self.up_to, wake));
                 progress.counts.waits += 1;
@@ -432,7 +439,8 @@ impl Future for Ticket {
 impl Drop for Ticket {
     fn drop(&mut self) {
         if let Some(id) = self.registered {
-            self.core.progress().for_durable.remove(self.up_to, id);
+            let removed = self.core.progress().for_durable.remove(self.up_to, id);
+            drop(removed);
         }
     }
 }

@@ -96,7 +96,7 @@ impl Core {
 
     /// Whether so much is not durable that the committer begins a sync unasked.
     pub(crate) fn is_far_ahead(&self, bytes: u64, records: u64) -> bool {
-        bytes >= self.options.sync_ahead_bytes
+        bytes >= self.options.sync_ahead_bytes.max(1)
             || self.options.sync_ahead_records.is_some_and(|limit| records >= limit.max(1))
     }
 

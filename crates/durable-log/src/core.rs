@@ -9,14 +9,20 @@
 //! | `changing_segments` | who changes the list of segment files; readers take no lock | never |
 //! | `trim` | one trim at a time | unlinks |
 //! | `spares` | the files that trimmed segments left | never |
+//! | `loading` of a segment (`crate::access`) | who reads or makes its index | reads of its files |
 //!
 //! The locks of `crate::files` are taken last.
 //!
 //! What is in memory is changed under the append lock, and read without it (`crate::ring`).
 //!
-//! Order: `trim`, `writer`, `sync`, then `progress`, then `tail`, then `changing_segments`.
+//! Order: `trim`, `writer`, `sync`, then `progress`, then `tail`. While one of `changing_segments`, `spares` and
+//! `loading` is held, no other lock is taken.
+//!
+//! Nobody is woken and no waker is dropped while a lock is held: a waker is foreign code, and may come back here.
 
 use std::hint;
+use std::mem;
+use std::ops::{Deref, DerefMut};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -32,7 +38,7 @@ use crate::ring::{ChunkRef, Ring};
 use crate::segment::{Place, Segment};
 use crate::spare::Spares;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use crate::sync::{Condvar, Mutex, MutexGuard};
+use crate::sync::{Condvar, Mutex, MutexGuard, point};
 use crate::tail::{Stretch, Tail};
 use crate::waiters::Woken;
 use crate::writer::Writer;
@@ -252,6 +258,7 @@ impl Core {
 
     /// The segment files as they are now. Without a lock; the guard keeps them alive.
     pub(crate) fn segments(&self) -> Guard<Arc<SegmentList>> {
+        point();
         self.segments.load()
     }
 
@@ -308,25 +315,58 @@ impl Core {
         drop(woken);
     }
 
-    /// Refuses everything from now on. What was not durable never will be through this handle.
-    pub(crate) fn fail(&self, why: String) -> Arc<str> {
+    /// The write lock. Who is woken because of what is done under it goes on after it was let go.
+    pub(crate) fn writer(&self) -> Writing<'_> {
+        Writing(Some(lock(&self.writer)))
+    }
+
+    /// Refuses everything from now on. What was not durable never will be through this handle. Whoever
+    /// waits is woken when `woken` is dropped, which must be with no lock held.
+    pub(crate) fn fail(&self, why: String, woken: &mut Woken) -> Arc<str> {
         let mut progress = self.progress();
         let why = Arc::clone(progress.failed.get_or_insert_with(|| {
             tracing::error!(dir = %self.dir.display(), %why, "the log failed; it refuses everything until it is opened again");
             why.into()
         }));
-        let mut woken = Woken::default();
         {
             let mut tail = self.tail();
             tail.refusal = Some(AppendError::Failed { why: Arc::clone(&why) });
-            tail.waiters.take_all(&mut woken);
+            tail.waiters.take_all(woken);
         }
         self.published.failed.store(true, Ordering::Release);
-        progress.take_all(&mut woken);
+        progress.take_all(woken);
         drop(progress);
         self.committer_wanted.notify_all();
-        drop(woken);
         why
+    }
+}
+
+/// The write lock, held. On its end those whom the writer has to wake are woken, with the lock let go:
+/// what is woken may be a task that runs at once, in this thread, and writes out itself.
+#[derive(Debug)]
+pub(crate) struct Writing<'a>(Option<MutexGuard<'a, Writer>>);
+
+const HELD: &str = "the lock is held until the end";
+
+impl Deref for Writing<'_> {
+    type Target = Writer;
+
+    fn deref(&self) -> &Writer {
+        self.0.as_ref().expect(HELD)
+    }
+}
+
+impl DerefMut for Writing<'_> {
+    fn deref_mut(&mut self) -> &mut Writer {
+        self.0.as_mut().expect(HELD)
+    }
+}
+
+impl Drop for Writing<'_> {
+    fn drop(&mut self) {
+        let woken = mem::take(&mut self.woken);
+        self.0 = None;
+        drop(woken);
     }
 }
 

@@ -487,7 +487,7 @@ impl Log {
         core.refuse_appends();
         core.write_out()?;
         core.sync_all()?;
-        let mut writer = lock(&core.writer);
+        let mut writer = core.writer();
         core.discard_spare(&mut writer);
         let (active, end) = {
             let progress = core.progress();
@@ -500,7 +500,8 @@ impl Log {
             Marker { segment: active.header.number, salt: active.header.salt, end, newest_ms };
         let marked = mark.write(&core.host, &core.dir);
         marked.map_err(|error| {
-            let why = core.fail(format!("closing {}: {error}", core.dir.display()));
+            let why = format!("closing {}: {error}", core.dir.display());
+            let why = core.fail(why, &mut writer.woken);
             SyncError::Failed { why }
         })
     }

@@ -5,10 +5,11 @@
 //! single piece there is copied.
 
 use std::fmt;
+use std::hint;
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::core::Core;
+use crate::core::{Core, SegmentList};
 use crate::error::ReadError;
 use crate::files::Opened;
 use crate::find::{Bad, Interval, View};
@@ -529,13 +530,30 @@ pub(crate) fn offset_at(core: &Arc<Core>, timestamp_ms: i64) -> Result<Option<Of
 impl Core {
     /// The beginning of a frame at or before `offset`, not far before it.
     fn place_before(&self, offset: Offset) -> Result<Place, ReadError> {
-        let durable = self.published.durable();
-        let list = self.segments();
+        loop {
+            // Before the list: all that is durable by then is in it.
+            let durable = self.published.durable();
+            if let Some(place) = self.place_in_list(&self.segments(), durable, offset)? {
+                return Ok(place);
+            }
+            // The segment that it was to be in ended meanwhile, so that it is durable by now.
+            hint::spin_loop();
+        }
+    }
+
+    /// [`Core::place_before`] in these segments; `None` if the record is in one that is sealed and is not below
+    /// `durable`.
+    fn place_in_list(
+        &self,
+        list: &SegmentList,
+        durable: Offset,
+        offset: Offset,
+    ) -> Result<Option<Place>, ReadError> {
         if offset < durable {
             let Some(number) = list.holder(offset) else {
                 return Err(ReadError::Trimmed { start: list.start() });
             };
-            return self.place_in(&list.files[number], |index| index.find(offset));
+            return self.place_in(&list.files[number], |index| index.find(offset)).map(Some);
         }
         if offset < list.start() {
             return Err(ReadError::Trimmed { start: list.start() });
@@ -544,11 +562,14 @@ impl Core {
             return Err(self.beyond());
         }
         let mut stretch = &list.stretch;
+        if offset < stretch.base.offset {
+            return Ok(None);
+        }
         while let Some(next) = stretch.next.get().filter(|next| next.base.offset <= offset) {
             stretch = next;
         }
-        // Only what was appended is looked for, and the first frame of a stretch has an entry.
-        Ok(stretch.index.find(offset).map_or(stretch.base, |found| found.place))
+        // Without an entry nothing was appended to the stretch: then its base is the end of the log.
+        Ok(Some(stretch.index.find(offset).map_or(stretch.base, |found| found.place)))
     }
 
     /// The first record that may be of this time, and the beginning of a frame at or before it.

@@ -459,3 +459,43 @@ fn a_full_disk_is_told_to_all_and_forgotten_when_there_is_room() {
         drop(committer);
     });
 }
+
+#[test]
+fn an_iterator_begins_with_the_record_that_was_asked_for() {
+    // A roll that fits between two looks of the reader. The disk is no such point here, to leave room for that.
+    run(PctScheduler::new(2, 4 * SCHEDULES), || {
+        let machine = Machine::new(1);
+        let (log, _) = Log::open(&machine.host(), Path::new(DIR), options()).unwrap();
+        log.append(&[b"a"]).unwrap();
+        let writer = thread::spawn({
+            let log = log.clone();
+            move || {
+                log.append(&[b"b"]).unwrap();
+                log.roll().unwrap();
+                log.append(&[b"c"]).unwrap();
+            }
+        });
+        let reader = thread::spawn(move || {
+            let from = Offset::new(0);
+            let mut records = log.iter(from).unwrap();
+            let record = records.next().unwrap().expect("it was appended before");
+            assert_eq!(record.offset, from);
+        });
+        writer.join().unwrap();
+        reader.join().unwrap();
+    });
+}
+
+#[test]
+fn a_committer_that_syncs_at_once_sleeps_when_all_is_durable() {
+    // One that does not sleep, and goes before the others, takes all the steps that a schedule has.
+    run(PctScheduler::new(2, SCHEDULES), || {
+        let machine = Machine::new(1);
+        let options = Options { sync_ahead_bytes: 0, ..options() };
+        let (log, _) = Log::open(&machine.host(), Path::new(DIR), options).unwrap();
+        let committer = log.start_committer().unwrap();
+        log.append(&[b"a"]).unwrap();
+        log.wait_for(Offset::new(0), Reached::Durable).wait().unwrap();
+        drop(committer);
+    });
+}

@@ -22,6 +22,18 @@ pub(crate) use shuttle::{
     thread::JoinHandle,
 };
 
+/// A point where another thread may go on: beside what is shared without these locks and atomics.
+#[cfg(not(feature = "shuttle"))]
+#[inline]
+pub(crate) const fn point() {}
+
+/// A point where another thread may go on: beside what is shared without these locks and atomics.
+#[cfg(feature = "shuttle")]
+pub(crate) fn point() {
+    // Not a yield, which would let the others go first each time.
+    atomic::AtomicBool::new(false).load(atomic::Ordering::SeqCst);
+}
+
 /// Starts a named thread.
 #[cfg(feature = "shuttle")]
 pub(crate) fn spawn<T: Send + 'static>(

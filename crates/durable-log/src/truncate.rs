@@ -63,8 +63,10 @@ impl Log {
     /// these two the log has to be opened again, and is cut or not.
     pub fn truncate_after(&self, end: Offset) -> Result<Self, TruncateError> {
         let core = self.core();
-        let _no_trim = lock(&core.trim);
-        let mut writer = lock(&core.writer);
+        // Declared first: whoever is woken goes on when both locks are let go.
+        let mut writer;
+        let no_trim = lock(&core.trim);
+        writer = core.writer();
         core.exclude_appends()?;
         let decided = match core.decide(&mut writer, end) {
             Ok(decided) => decided,
@@ -77,7 +79,8 @@ impl Log {
             core.admit_appends();
             return Ok(self.clone());
         }
-        core.end_life(end);
+        core.end_life(&mut writer, end);
+        drop(no_trim);
         drop(writer);
         self.open_again().map_err(TruncateError::Open)
     }
@@ -123,7 +126,7 @@ impl Core {
             return Ok(false);
         }
         let cut = self.find_cut(end)?;
-        self.commit_cut(&cut)?;
+        self.commit_cut(writer, &cut)?;
         Ok(true)
     }
 
@@ -162,7 +165,7 @@ impl Core {
     }
 
     /// Writes the segment that replaces all later ones, and decides the cut by its name.
-    fn commit_cut(&self, cut: &Cut) -> Result<(), TruncateError> {
+    fn commit_cut(&self, writer: &mut Writer, cut: &Cut) -> Result<(), TruncateError> {
         let number = cut.segment.header.number + 1;
         let header = Header {
             number,
@@ -189,9 +192,8 @@ impl Core {
         let named = self.host.disk.rename(&blank.path, &to);
         named.and_then(|()| mutation::sync_dir(LeftOut::SyncCut, &self.host, &self.dir)).map_err(
             |error| {
-                let why =
-                    self.fail(format!("cutting the log's end in {}: {error}", self.dir.display()));
-                TruncateError::Failed { why }
+                let why = format!("cutting the log's end in {}: {error}", self.dir.display());
+                TruncateError::Failed { why: self.fail(why, &mut writer.woken) }
             },
         )
     }
@@ -204,13 +206,13 @@ impl Core {
     }
 
     /// Makes this handle refuse everything: the log goes on in another one.
-    fn end_life(&self, end: Offset) {
+    fn end_life(&self, writer: &mut Writer, end: Offset) {
         let dir = self.dir.display();
         tracing::info!(%dir, %end, "the log's end is cut; what used it before has to take the new handle");
         self.progress()
             .failed
             .get_or_insert_with(|| "the log's end was cut; use the new handle".into());
-        self.fail(String::new());
+        self.fail(String::new(), &mut writer.woken);
     }
 }
 

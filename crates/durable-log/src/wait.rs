@@ -92,6 +92,8 @@ impl Arrival {
             return Some(Ok(position));
         }
         let core = Arc::clone(&self.core);
+        // Dropped after the locks are.
+        let _replaced;
         let mut progress = core.progress();
         let mut tail = core.tail();
         // Nothing is appended while the tail is locked, and nothing else goes on without `progress`.
@@ -111,18 +113,26 @@ impl Arrival {
             Reached::Written => &mut progress.for_written,
             Reached::Durable => &mut progress.for_durable,
         };
-        self.registered = Some(register(waiters, self.until(), self.registered, wake()));
+        let (until, registered) = (self.until(), &mut self.registered);
+        _replaced = register(waiters, until, registered, wake());
         None
     }
 }
 
-fn register(waiters: &mut Waiters, offset: Offset, id: Option<WaiterId>, wake: Wake) -> WaiterId {
+/// Adds one who waits, or changes how it is woken. The result is to be dropped with no lock held.
+#[must_use = "a waker is not dropped under a lock"]
+fn register(
+    waiters: &mut Waiters,
+    offset: Offset,
+    id: &mut Option<WaiterId>,
+    wake: Wake,
+) -> Option<Wake> {
     match id {
-        Some(id) => {
-            waiters.renew(offset, id, wake);
-            id
+        Some(id) => waiters.renew(offset, *id, wake),
+        None => {
+            *id = Some(waiters.add(offset, wake));
+            None
         }
-        None => waiters.add(offset, wake),
     }
 }
 
@@ -137,12 +147,23 @@ impl Future for Arrival {
 impl Drop for Arrival {
     fn drop(&mut self) {
         let Some(id) = self.registered else { return };
-        let until = self.until();
-        match self.reached {
-            Reached::Appended => self.core.tail().waiters.remove(until, id),
-            Reached::Written => self.core.progress().for_written.remove(until, id),
-            Reached::Durable => self.core.progress().for_durable.remove(until, id),
-        }
+        let (core, until) = (&*self.core, self.until());
+        // Each lock is let go before the result is dropped.
+        let removed = match self.reached {
+            Reached::Appended => {
+                let mut tail = core.tail();
+                tail.waiters.remove(until, id)
+            }
+            Reached::Written => {
+                let mut progress = core.progress();
+                progress.for_written.remove(until, id)
+            }
+            Reached::Durable => {
+                let mut progress = core.progress();
+                progress.for_durable.remove(until, id)
+            }
+        };
+        drop(removed);
     }
 }
 
@@ -184,6 +205,8 @@ impl Room {
             return true;
         }
         let core = Arc::clone(&self.core);
+        // Dropped after the lock is.
+        let _replaced;
         let mut progress = core.progress();
         if core.has_room() {
             return true;
@@ -197,8 +220,8 @@ impl Room {
             return true;
         }
         progress.counts.waits += u64::from(self.registered.is_none());
-        self.registered =
-            Some(register(&mut progress.for_room, Offset::ZERO, self.registered, wake()));
+        let waiters = &mut progress.for_room;
+        _replaced = register(waiters, Offset::ZERO, &mut self.registered, wake());
         core.poke(&progress, true);
         false
     }
@@ -219,7 +242,8 @@ impl Future for Room {
 impl Drop for Room {
     fn drop(&mut self) {
         if let Some(id) = self.registered {
-            self.core.progress().for_room.remove(Offset::ZERO, id);
+            let removed = self.core.progress().for_room.remove(Offset::ZERO, id);
+            drop(removed);
         }
     }
 }

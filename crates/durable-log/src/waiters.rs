@@ -54,13 +54,17 @@ impl Waiters {
         id
     }
 
-    /// Changes how one is woken; adds it again if it was taken out.
-    pub(crate) fn renew(&mut self, offset: Offset, id: WaiterId, wake: Wake) {
-        self.by_offset.insert((offset, id), wake);
+    /// Changes how one is woken; adds it again if it was taken out. What it was woken by before is to be
+    /// dropped with no lock held: it may be the last to hold a future of this log.
+    #[must_use = "a waker is not dropped under a lock"]
+    pub(crate) fn renew(&mut self, offset: Offset, id: WaiterId, wake: Wake) -> Option<Wake> {
+        self.by_offset.insert((offset, id), wake)
     }
 
-    pub(crate) fn remove(&mut self, offset: Offset, id: WaiterId) {
-        self.by_offset.remove(&(offset, id));
+    /// Takes one out. The result is to be dropped with no lock held, as that of [`Waiters::renew`].
+    #[must_use = "a waker is not dropped under a lock"]
+    pub(crate) fn remove(&mut self, offset: Offset, id: WaiterId) -> Option<Wake> {
+        self.by_offset.remove(&(offset, id))
     }
 
     pub(crate) fn holds(&self, offset: Offset, id: WaiterId) -> bool {
@@ -88,7 +92,7 @@ impl Waiters {
     }
 }
 
-/// Those who were taken out. They are woken when this is dropped: with no lock held, if possible.
+/// Those who were taken out. They are woken when this is dropped, which must be with no lock held.
 #[derive(Debug, Default)]
 #[must_use = "dropping it wakes them"]
 pub(crate) struct Woken(Vec<Wake>);
@@ -96,6 +100,12 @@ pub(crate) struct Woken(Vec<Wake>);
 impl Woken {
     pub(crate) fn add(&mut self, wake: Wake) {
         self.0.push(wake);
+    }
+
+    /// Wakes the threads among them, which go on by themselves.
+    pub(crate) fn wake_threads(&mut self) {
+        let is_thread = |wake: &mut Wake| matches!(wake, Wake::Thread(_));
+        self.0.extract_if(.., is_thread).for_each(Wake::wake);
     }
 
     /// Takes over those of another.

@@ -10,6 +10,7 @@
 //! any other error happens that leaves a file's state unknown, the log fails.
 
 use std::io;
+use std::mem;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -31,13 +32,15 @@ pub(crate) struct Writer {
     written: Place,
     /// The next segment's file.
     spare: Option<Blank>,
+    /// To be woken once the lock is let go.
+    pub(crate) woken: Woken,
     // Kept for its memory.
     pieces: Vec<Piece>,
 }
 
 impl Writer {
     pub(crate) fn new(stretch: Arc<Stretch>, written: Place) -> Self {
-        Self { stretch, written, spare: None, pieces: Vec::new() }
+        Self { stretch, written, spare: None, woken: Woken::default(), pieces: Vec::new() }
     }
 
     /// Whether the next segment's file should be there and is not.
@@ -73,12 +76,19 @@ impl Writer {
 impl Core {
     /// Hands everything that is appended now to the operating system.
     pub(crate) fn write_out(&self) -> Result<Place, WriteError> {
+        self.write_out_quietly(&mut Woken::default())
+    }
+
+    /// [`Core::write_out`], but whoever is served is woken when `woken` is dropped.
+    pub(crate) fn write_out_quietly(&self, woken: &mut Woken) -> Result<Place, WriteError> {
         let wanted = self.published.appended_at();
         if self.published.written_at() >= wanted && !self.is_troubled() {
             return Ok(Place { offset: self.published.written(), at: wanted });
         }
-        let mut writer = lock(&self.writer);
-        self.write_out_locked(&mut writer)
+        let mut writer = self.writer();
+        let result = self.write_out_locked(&mut writer);
+        woken.append(mem::take(&mut writer.woken));
+        result
     }
 
     /// Whether there is something to try again although nothing may be left to write.
@@ -111,7 +121,7 @@ impl Core {
                 let put = writer.put(&active);
                 // Chunks must not stay shared, or they cannot be used again.
                 writer.pieces.clear();
-                put.map_err(|error| self.write_failed(&active.path, "its frames", &error))?;
+                put.map_err(|error| self.write_failed(writer, &active.path, "its frames", &error))?;
                 self.advance_written(writer, batch.end);
             }
             if !batch.more {
@@ -122,22 +132,24 @@ impl Core {
 
     fn advance_written(&self, writer: &mut Writer, end: Place) {
         writer.written = end;
-        let mut woken = Woken::default();
         let mut progress = self.progress();
         progress.written = end;
         self.published.set_written(end);
-        progress.for_written.take_reached(end.offset, &mut woken);
-        drop(progress);
-        drop(woken);
+        progress.for_written.take_reached(end.offset, &mut writer.woken);
     }
 
-    fn write_failed(&self, segment: &Path, what: &str, error: &io::Error) -> WriteError {
+    fn write_failed(
+        &self,
+        writer: &mut Writer,
+        segment: &Path,
+        what: &str,
+        error: &io::Error,
+    ) -> WriteError {
         if spare::is_no_space(error) {
             return WriteError::NoSpace;
         }
-        WriteError::Failed {
-            why: self.fail(format!("{}: writing {what}: {error}", segment.display())),
-        }
+        let why = format!("{}: writing {what}: {error}", segment.display());
+        WriteError::Failed { why: self.fail(why, &mut writer.woken) }
     }
 
     fn check_alive(&self) -> Result<(), WriteError> {
@@ -164,8 +176,9 @@ impl Core {
         let header = self.header_after(&old, stretch, stretch.base, stretch.newest_ms);
         let bytes = stretch.file_bytes();
         let new = blank.and_then(|blank| self.establish(blank, header, bytes, &mut |_| Ok(())));
-        let new =
-            new.map_err(|error| self.write_failed(&old.path, "the segment after it", &error))?;
+        let new = new.map_err(|error| {
+            self.write_failed(writer, &old.path, "the segment after it", &error)
+        })?;
         self.cut(&old, writer.written);
         self.activate(&old, writer.written, new, stretch);
         self.keep_index(&old, writer.written);
@@ -181,7 +194,7 @@ impl Core {
     ) -> Result<(), WriteError> {
         match self.sync_written(sync) {
             Ok(woken) => {
-                drop(woken);
+                writer.woken.append(woken);
                 Ok(())
             }
             Err(_) => self.rescue(writer, sync),
@@ -279,7 +292,7 @@ impl Core {
                 self.keep_index(&old, durable);
                 self.progress().suspect = false;
                 self.advance_written(writer, end);
-                drop(self.publish_durable(end));
+                writer.woken.append(self.publish_durable(end));
                 Ok(())
             }
             Err(error) => {
@@ -287,7 +300,7 @@ impl Core {
                     "a sync of {} failed, and so did the rescue: {error}",
                     old.path.display()
                 );
-                Err(WriteError::Failed { why: self.fail(why) })
+                Err(WriteError::Failed { why: self.fail(why, &mut writer.woken) })
             }
         }
     }
@@ -325,11 +338,11 @@ impl Core {
 
     /// Makes the next segment's file without keeping writers from theirs.
     pub(crate) fn prepare_ahead(&self) {
-        if self.has_failed() || !lock(&self.writer).wants_spare() {
+        if self.has_failed() || !self.writer().wants_spare() {
             return;
         }
         let made = self.blank(self.options.segment_bytes);
-        let mut writer = lock(&self.writer);
+        let mut writer = self.writer();
         if writer.spare.is_some() || self.has_failed() {
             // Somebody could not wait for it.
             made.map_or_else(drop, |blank| spare::discard(&self.host, blank));
@@ -340,13 +353,20 @@ impl Core {
 
     /// Ends the stretch here, and the segment with it, unless it is empty.
     pub(crate) fn roll(&self) -> Result<(), WriteError> {
-        let mut writer = lock(&self.writer);
+        let mut writer = self.writer();
         // The file first: once the stretch has ended, appends need it.
         if writer.spare.is_none() && !self.tail().stretch_is_empty() {
-            let blank = self.blank(self.options.segment_bytes);
-            let made =
-                blank.map_err(|error| self.write_failed(&self.dir, "the next segment", &error));
-            writer.spare = Some(made?);
+            match self.blank(self.options.segment_bytes) {
+                Ok(blank) => writer.spare = Some(blank),
+                Err(error) => {
+                    return Err(self.write_failed(
+                        &mut writer,
+                        &self.dir,
+                        "the next segment",
+                        &error,
+                    ));
+                }
+            }
         }
         {
             let mut tail = self.tail();

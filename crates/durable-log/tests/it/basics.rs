@@ -314,6 +314,16 @@ fn a_segment_knows_the_latest_time_before_it() {
 
 #[test]
 fn options_that_make_no_sense_are_refused() {
-    let place = Place::with(Options { segment_bytes: 64, ..Options::default() });
-    assert!(matches!(place.try_open(), Err(OpenError::Options { .. })));
+    let sensible = Options::default;
+    let bad = [
+        Options { segment_bytes: 64, ..sensible() },
+        Options { segment_bytes: (4 << 30) + 1, ..sensible() },
+        Options { append_bytes_max: (1 << 30) + 1, ..sensible() },
+        Options { sync_ahead_bytes: 0, unsynced_bytes_max: 0, ..sensible() },
+        Options { sync_ahead_bytes: 2, unsynced_bytes_max: 1, ..sensible() },
+    ];
+    for options in bad {
+        let place = Place::with(options);
+        assert!(matches!(place.try_open(), Err(OpenError::Options { .. })), "{:?}", place.options);
+    }
 }

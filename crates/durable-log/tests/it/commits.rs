@@ -4,11 +4,16 @@
 
 use std::io;
 use std::path::Path;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::channel;
 use std::sync::{Arc, Condvar, Mutex};
+use std::task::{Context, Wake, Waker};
 use std::thread::{self, ThreadId};
 use std::time::Duration;
 
-use durable_log::{ArrivalError, Log, Offset, Options, Reached, StartError};
+use durable_log::{ArrivalError, Log, Offset, Options, Reached, StartError, Ticket};
+use host::sim::{Machine, Reached as Kept};
 use host::{DirEntry, DirLock, Disk, File, Host, OpenMode, Space, SystemRun, spawn};
 
 use crate::concurrent::block_on;
@@ -307,4 +312,128 @@ fn whoever_waits_for_a_record_that_will_not_come_is_told_when_the_log_closes() {
         assert!(matches!(wait.join().unwrap(), Err(ArrivalError::Ended)));
     }
     assert_eq!(last.wait().unwrap(), Offset::new(1), "closing made it durable");
+}
+
+/// Does `work` in a thread. One that hangs is left there: to end what it holds would hang, too.
+fn ends(work: impl FnOnce() + Send + 'static) {
+    let (done, ended) = channel();
+    let worker = spawn("worker", move || {
+        work();
+        let _ = done.send(());
+    });
+    assert_ne!(
+        ended.recv_timeout(Duration::from_secs(60)),
+        Err(std::sync::mpsc::RecvTimeoutError::Timeout),
+        "it hangs"
+    );
+    worker.unwrap().join().unwrap();
+}
+
+/// A waker that holds a promise of the log.
+struct Holder {
+    _ticket: Mutex<Ticket>,
+}
+
+impl Wake for Holder {
+    fn wake(self: Arc<Self>) {}
+}
+
+#[test]
+fn a_waker_that_is_replaced_may_be_the_last_that_holds_another_ticket() {
+    ends(|| {
+        let (place, gate) = gated(unasked());
+        let log = place.open();
+        let committer = log.start_committer().unwrap();
+        gate.close();
+        let up_to = append(&log, 1);
+        let (mut first, mut second) = (log.ticket(up_to), log.ticket(up_to));
+        let noop = &mut Context::from_waker(Waker::noop());
+        assert!(Pin::new(&mut second).poll(noop).is_pending());
+        gate.await_one();
+        let holder = Waker::from(Arc::new(Holder { _ticket: Mutex::new(second) }));
+        assert!(Pin::new(&mut first).poll(&mut Context::from_waker(&holder)).is_pending());
+        drop(holder);
+        assert!(Pin::new(&mut first).poll(noop).is_pending());
+        gate.open();
+        drop(committer);
+    });
+}
+
+/// A task that runs where it is woken, and uses the log.
+struct Inline {
+    log: Log,
+    ran: AtomicU64,
+}
+
+impl Wake for Inline {
+    fn wake(self: Arc<Self>) {
+        append(&self.log, 9);
+        self.log.write_out().unwrap();
+        self.log.sync().unwrap();
+        self.ran.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn a_task_that_runs_where_it_is_woken_may_write_out_and_sync() {
+    let ways: [fn(&Log); 3] = [
+        |log| assert!(log.write_out().is_ok()),
+        |log| assert!(log.sync().is_ok()),
+        |log| assert!(log.roll().is_ok()),
+    ];
+    for way in ways {
+        ends(move || {
+            let place = Place::with(unasked());
+            let log = place.open();
+            let task = Arc::new(Inline { log: log.clone(), ran: AtomicU64::new(0) });
+            let waker = Waker::from(Arc::clone(&task));
+            let reached = [Reached::Appended, Reached::Written, Reached::Durable];
+            let mut arrivals = reached.map(|reached| log.wait_for(Offset::ZERO, reached));
+            for arrival in &mut arrivals {
+                assert!(Pin::new(arrival).poll(&mut Context::from_waker(&waker)).is_pending());
+            }
+            append(&log, 1);
+            way(&log);
+            log.sync().unwrap();
+            assert_eq!(task.ran.load(Ordering::SeqCst), 3);
+        });
+    }
+}
+
+#[test]
+fn a_task_that_runs_where_a_rescue_or_a_failure_woke_it_may_use_the_log() {
+    for rescued in [true, false] {
+        ends(move || {
+            let machine = Machine::new(1);
+            let log = Place::on(&machine).open();
+            let seen = Arc::new(Outcome { log: log.clone(), ran: AtomicU64::new(0) });
+            let waker = Waker::from(Arc::clone(&seen));
+            let mut arrival = log.wait_for(Offset::ZERO, Reached::Durable);
+            assert!(Pin::new(&mut arrival).poll(&mut Context::from_waker(&waker)).is_pending());
+            append(&log, 1);
+            machine.fail_sync(machine.counts().syncs + 1, Kept::Nothing);
+            if !rescued {
+                machine.fail_sync(machine.counts().syncs + 2, Kept::Nothing);
+                machine.fail_sync(machine.counts().syncs + 3, Kept::Nothing);
+            }
+            assert_eq!(log.sync().is_ok(), rescued);
+            assert_eq!(log.has_failed(), !rescued);
+            assert_eq!(seen.ran.load(Ordering::SeqCst), 1);
+        });
+    }
+}
+
+/// A task that tries to write out and to sync, whatever comes of it.
+struct Outcome {
+    log: Log,
+    ran: AtomicU64,
+}
+
+impl Wake for Outcome {
+    fn wake(self: Arc<Self>) {
+        let _ = self.log.write_out();
+        let _ = self.log.sync();
+        let _ = self.log.roll();
+        self.ran.fetch_add(1, Ordering::SeqCst);
+    }
 }
