@@ -306,7 +306,10 @@ impl Core {
         let mut progress = self.progress();
         {
             let mut tail = self.tail();
-            tail.refusal.get_or_insert(AppendError::Closed);
+            // A cut that turns out to change nothing must not admit appends again.
+            if matches!(tail.refusal, None | Some(AppendError::Truncating)) {
+                tail.refusal = Some(AppendError::Closed);
+            }
             tail.waiters.take_all(&mut woken);
         }
         // Who waits for a record that will not come is to look again.

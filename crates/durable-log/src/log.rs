@@ -227,7 +227,7 @@ impl Log {
             changing_segments: Mutex::default(),
             tail: Mutex::new(tail),
             trim: Mutex::default(),
-            spares: Mutex::new(Spares::new(number)),
+            spares: Mutex::new(Spares::new(number, host.random.next_u64())),
             files,
             committer_wanted: Condvar::new(),
             published: Published::new(end, epoch),
@@ -482,12 +482,16 @@ impl Log {
     /// # Errors
     ///
     /// The log is closed to appends in any case; without the mark the next open checks everything.
+    /// A [`Log::truncate_after`] through another clone may end this handle first: then the log goes on in
+    /// the handle that it returned, and is not closed.
     pub fn close(self) -> Result<(), SyncError> {
         let core = &*self.core;
         core.refuse_appends();
         core.write_out()?;
         core.sync_all()?;
         let mut writer = core.writer();
+        // A cut may have ended this handle while this waited; then the files are another one's.
+        core.check_alive()?;
         core.discard_spare(&mut writer);
         let (active, end) = {
             let progress = core.progress();
@@ -582,7 +586,8 @@ fn tidy(host: &Host, dir: &Path, leftovers: &[PathBuf]) -> std::io::Result<()> {
         let is_orphan =
             index_file::number(name).is_some_and(|number| !is_there(&segment::name(number)));
         if is_orphan || name.ends_with(UNFINISHED_SUFFIX) {
-            host.disk.unlink(&dir.join(name))?;
+            // A handle that was ended by a cut may have removed its file meanwhile.
+            spare::remove_if_there(host, &dir.join(name))?;
         }
     }
     mutation::sync_dir(Step::SyncTidy, host, dir)

@@ -2,8 +2,8 @@
 //!
 //! Invariant, on which the `unsafe` here leans: bytes below `readable` are durable bytes of this
 //! segment. Nobody writes to those again: the writer adds behind them, a rescue goes on in another
-//! file, and a file is used again only when nobody holds its segment, and with it the mapping. Nor is
-//! the file cut before them while the segment is held.
+//! file, and a file is used again only by the handle that made it, when nobody holds its segment, and with
+//! it the mapping. Nor is the file cut before them while the segment is held.
 //!
 //! Not here: what the bytes mean (`crate::find`).
 #![expect(

@@ -370,12 +370,17 @@ pub(crate) fn establish(
             }
             tracing::warn!(path = %path.display(), %error, "a new segment could not be written; trying another file");
             let again = spare::make(host, dir, SECOND_TRY, bytes)?;
-            let segment = write_whole(files, header, &path, &again, bytes, fill)?;
-            (again.path, segment)
+            match write_whole(files, header, &path, &again, bytes, fill) {
+                Ok(segment) => (again.path, segment),
+                Err(error) => {
+                    spare::discard(host, again);
+                    return Err(error);
+                }
+            }
         }
     };
     if !left_out(Step::NameLast) {
-        host.disk.rename(&from, &path)?;
+        host.disk.rename(&from, &path).inspect_err(|_| spare::discard_file(host, &from))?;
     }
     mutation::sync_dir(Step::SyncNameOfSegment, host, dir)?;
     Ok(segment)

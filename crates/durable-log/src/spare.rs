@@ -5,13 +5,13 @@
 //! bring to the disk. It still holds its former life's bytes: the next segment's header says how far
 //! (`crate::segment`), and recovery reads over them (`crate::recovery`).
 //!
-//! A file is kept only when nobody else holds its segment, when this opening of the log began it (who
-//! read through an earlier one may hold what this one does not know of), when no sync of it ever
-//! failed, when its size is about right, when the disk has room to spare, and after its old name is
-//! durably gone: a segment's bytes may be
-//! overwritten only when no power cut brings the segment back.
+//! A file is kept only when this handle made its segment and nobody else holds it, when no sync of it ever
+//! failed, when its size is about right, when the disk has room to spare, and after its old name is durably
+//! gone: a segment's bytes may be overwritten only when no power cut brings the segment back. What was
+//! found when the log was opened may be held by readers of a handle that has ended.
 //!
-//! All names end in [`UNFINISHED_SUFFIX`]; what bears one is removed when the log is opened.
+//! All names end in [`UNFINISHED_SUFFIX`]; what bears one is removed when the log is opened. They hold a
+//! number that is each handle's own: one that was ended by a cut may still be making a file.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -45,8 +45,10 @@ pub(crate) struct Blank {
 }
 
 /// The files that trimmed segments left for later ones.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Spares {
+    /// Random, so that no other handle gives the same names.
+    life: u64,
     kept: Vec<Blank>,
     /// The first segment that this opening of the log began.
     own_from: u64,
@@ -58,8 +60,8 @@ pub(crate) struct Spares {
 
 impl Spares {
     /// None yet, for a log in which this opening begins with segment `own_from`.
-    pub(crate) fn new(own_from: u64) -> Self {
-        Self { own_from, ..Self::default() }
+    pub(crate) fn new(own_from: u64, life: u64) -> Self {
+        Self { own_from, life, kept: Vec::new(), named: 0, reused: 0 }
     }
 }
 
@@ -67,7 +69,7 @@ impl Core {
     /// A file for the next segment: a kept one, or a new one with room for `bytes`.
     pub(crate) fn blank(&self, bytes: u64) -> io::Result<Blank> {
         if self.has_failed() {
-            // Another handle may have taken over, and with it these names.
+            // Another handle may have taken over, and with it the disk's room.
             return Err(io::Error::other("the log has failed"));
         }
         let name = {
@@ -75,11 +77,16 @@ impl Core {
             if let Some(mut kept) = spares.kept.pop() {
                 spares.reused += 1;
                 drop(spares);
-                kept.extend(bytes)?;
-                return Ok(kept);
+                return match kept.extend(bytes) {
+                    Ok(()) => Ok(kept),
+                    Err(error) => {
+                        discard(&self.host, kept);
+                        Err(error)
+                    }
+                };
             }
             spares.named += 1;
-            format!("next-{}", spares.named)
+            format!("next-{:016x}-{}", spares.life, spares.named)
         };
         make(&self.host, &self.dir, &name, bytes)
     }
@@ -91,7 +98,8 @@ impl Core {
         let Some(bytes) = self.keepable(segment, also) else {
             return remove_if_there(&self.host, &segment.path).map(|()| None);
         };
-        let name = format!("spare-{}{UNFINISHED_SUFFIX}", segment.header.number);
+        let life = lock(&self.spares).life;
+        let name = format!("spare-{life:016x}-{}{UNFINISHED_SUFFIX}", segment.header.number);
         let path = self.dir.join(name);
         self.host.disk.rename(&segment.path, &path)?;
         Ok(Some(Parked { path, bytes }))
@@ -149,7 +157,7 @@ impl Parked {
         let Self { path, bytes } = self;
         let file = Arc::try_unwrap(segment).ok().and_then(Segment::into_file);
         if file.is_none() {
-            remove(&core.host, &path);
+            discard_file(&core.host, &path);
         }
         file.map(|file| Blank { path, file, bytes, stale_bytes: bytes })
     }
@@ -203,10 +211,11 @@ pub(crate) fn reserve(file: &dyn File, bytes: u64) -> io::Result<()> {
 
 /// Removes a blank; what cannot be removed now is removed when the log is opened again.
 pub(crate) fn discard(host: &Host, blank: Blank) {
-    remove(host, &blank.path);
+    discard_file(host, &blank.path);
 }
 
-fn remove(host: &Host, path: &Path) {
+/// [`discard`], of a blank whose name is all that is left.
+pub(crate) fn discard_file(host: &Host, path: &Path) {
     if let Err(error) = host.disk.unlink(path) {
         tracing::debug!(path = %path.display(), %error, "an unused segment file stays for now");
     }

@@ -9,8 +9,8 @@
 //! opened anew, which finishes a cut that it finds (`crate::recovery`): later segments are removed, their
 //! names synced, and the new segment gets its own name. So a power cut leaves the log as it was or cut.
 //!
-//! Files of segments that are cut are never used again: their offsets come again, which is what tells
-//! bytes of a former life apart. The file before the cut keeps its bytes: who reads it may go on.
+//! Files of segments from before the cut are never used again: readers of the old handle may hold them,
+//! and no handle knows of those of another (`crate::spare`). The file before the cut keeps its bytes: who reads it may go on.
 
 use std::io;
 use std::sync::Arc;

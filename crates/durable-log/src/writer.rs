@@ -152,7 +152,7 @@ impl Core {
         WriteError::Failed { why: self.fail(why, &mut writer.woken) }
     }
 
-    fn check_alive(&self) -> Result<(), WriteError> {
+    pub(crate) fn check_alive(&self) -> Result<(), WriteError> {
         match &self.progress().failed {
             Some(why) => Err(WriteError::Failed { why: Arc::clone(why) }),
             None => Ok(()),

@@ -12,6 +12,7 @@ mod exhaustive;
 mod failures;
 mod follow;
 mod forged;
+mod gate;
 mod hostile;
 mod inspection;
 mod model;

@@ -1,6 +1,6 @@
 //! Goal: the file of a trimmed segment serves a later one, and nothing of its former life ever comes
 //! back: not after a power cut, not to a reader that still holds it. Method: the simulated machine,
-//! segments of a few frames, files looked at byte by byte.
+//! segments of a few frames, files looked at byte by byte; real files where they have to be mapped.
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use durable_log::{InspectedSegment, Log, Offset, OpenError, inspect};
 use host::sim::{Kept, Lost, Machine, Reached};
 
+use crate::gate::{Gate, gated};
 use crate::support::{Place, all};
 
 /// Three of them fill a segment.
@@ -213,4 +214,75 @@ fn a_slice_of_an_earlier_handle_stays_as_it_is_when_its_file_is_trimmed() {
         log.roll().unwrap();
     }
     assert_eq!(&slice.read().unwrap()[..], b"kept");
+}
+
+/// A record that is borrowed through a handle from before a cut does not change when the new handle trims
+/// its segment and uses the file again.
+#[test]
+fn a_borrowed_record_outlives_a_cut_and_the_recycling_after_it() {
+    let place = Place::new();
+    let old = place.open();
+    append(&old, 0..12);
+    let borrowed = old.read(Offset::new(1)).unwrap();
+    let kept = borrowed.to_bytes();
+    assert_eq!(borrowed[..], record(1));
+    let log = old.truncate_after(Offset::new(11)).unwrap();
+    log.trim(Offset::new(9)).unwrap();
+    append(&log, 100..140);
+    assert_eq!(borrowed[..], record(1), "borrowed");
+    assert_eq!(kept[..], record(1), "kept");
+}
+
+/// The same for a record that is kept across the end of one handle and the opening of the next.
+#[test]
+fn a_kept_record_outlives_the_log_and_the_recycling_by_the_next_one() {
+    let place = Place::new();
+    let log = place.open();
+    append(&log, 0..12);
+    let kept = log.read(Offset::new(1)).unwrap().to_bytes();
+    drop(log);
+    let log = place.open();
+    log.trim(Offset::new(9)).unwrap();
+    append(&log, 100..140);
+    assert_eq!(kept[..], record(1));
+}
+
+/// Nobody knows of those readers any more, so what was found at opening never serves again.
+#[test]
+fn only_files_of_segments_that_this_handle_made_are_used_again() {
+    let place = Place::simulated();
+    let log = place.open();
+    append(&log, 0..12);
+    drop(log);
+    let log = place.open();
+    log.trim(Offset::new(9)).unwrap();
+    append(&log, 12..24);
+    assert_eq!(log.stats().recycled, 0);
+    log.trim(Offset::new(20)).unwrap();
+    append(&log, 24..36);
+    assert!(log.stats().recycled > 0);
+    check_records(&log, 18..36);
+}
+
+/// The committer of a handle that has ended by a cut does not take away the file that the new handle made
+/// for its next segment.
+#[test]
+fn an_old_committer_leaves_the_new_handles_files_alone() {
+    let machine = Machine::new(1);
+    let place = Place::on(&machine);
+    let (gate, arrived, open) = Gate::new("unlink", "next-");
+    let (old, _) = Log::open(&gated(&place, &gate), &place.dir, place.options.clone()).unwrap();
+    gate.arm();
+    let committer = old.start_committer().unwrap();
+    append(&old, 0..2);
+    // It is about to make the next segment's file.
+    arrived.recv().unwrap();
+    let log = old.truncate_after(Offset::new(1)).unwrap();
+    append(&log, 1..4);
+    let entries = place.host.disk.list(&place.dir).unwrap();
+    assert!(entries.iter().any(|entry| entry.name.ends_with(".new")));
+    open.send(()).unwrap();
+    drop(committer);
+    append(&log, 4..20);
+    assert_eq!(all(&log).len(), 20);
 }

@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 
 use durable_log::{AppendError, Location, Log, Offset, OpenError, TrimError, TruncateError};
 use host::sim::{Kept, Lost, Machine, Seeded};
+use host::spawn;
 
+use crate::gate::{Gate, gated};
 use crate::support::{Place, all};
 
 fn record(n: u64) -> Vec<u8> {
@@ -275,4 +277,76 @@ fn a_file_that_an_older_handle_reads_is_not_used_again() {
     fill(&new, 8..20);
     assert_eq!(slice.read().unwrap(), vec![0; 1000]);
     assert_eq!(old.read(Offset::new(5)).unwrap().to_bytes(), vec![5; 1000]);
+}
+
+/// Waits until a close has begun that waits for a cut.
+fn until_closed(log: &Log) {
+    while !matches!(log.append(&[b"refused"]), Err(AppendError::Closed)) {
+        std::thread::yield_now();
+    }
+}
+
+/// What was appended and synced after a log was closed through a clone, because a cut that changed nothing
+/// took the closing back, is not forgotten at the next opening.
+#[test]
+fn a_close_during_a_cut_that_changes_nothing_stays_closed() {
+    let machine = Machine::new(1);
+    let place = Place::on(&machine);
+    let (gate, arrived, open) = Gate::new("sync_data", "first");
+    let (log, _) = Log::open(&gated(&place, &gate), &place.dir, place.options.clone()).unwrap();
+    gate.arm();
+    log.append(&[b"before"]).unwrap();
+    let cutter = spawn("cutter", {
+        let log = log.clone();
+        move || drop(log.truncate_after(Offset::new(100)))
+    })
+    .unwrap();
+    arrived.recv().unwrap();
+    let closer = spawn("closer", {
+        let log = log.clone();
+        move || log.close()
+    })
+    .unwrap();
+    until_closed(&log);
+    open.send(()).unwrap();
+    cutter.join().unwrap();
+    closer.join().unwrap().unwrap();
+    assert!(matches!(log.append(&[b"after"]), Err(AppendError::Closed)));
+    drop(log);
+    machine.crash(&mut Lost);
+    let (log, _) = Place::on(&machine).reopen();
+    assert_eq!(all(&log), [b"before"]);
+}
+
+/// The old handle does not touch what is the new one's by then: neither its files nor its mark.
+#[test]
+fn a_close_that_waited_out_a_cut_closes_nothing() {
+    let machine = Machine::new(1);
+    let place = Place::on(&machine);
+    let (gate, arrived, open) = Gate::new("sync_data", "cut.new");
+    let (log, _) = Log::open(&gated(&place, &gate), &place.dir, place.options.clone()).unwrap();
+    gate.arm();
+    log.append(&[b"kept"]).unwrap();
+    log.append(&[b"cut"]).unwrap();
+    log.sync().unwrap();
+    let cutter = spawn("cutter", {
+        let log = log.clone();
+        move || log.truncate_after(Offset::new(1)).unwrap()
+    })
+    .unwrap();
+    arrived.recv().unwrap();
+    let closer = spawn("closer", {
+        let log = log.clone();
+        move || log.close()
+    })
+    .unwrap();
+    until_closed(&log);
+    open.send(()).unwrap();
+    let new = cutter.join().unwrap();
+    assert!(closer.join().unwrap().is_err());
+    new.append(&[b"after"]).unwrap().wait_synced().unwrap();
+    machine.crash(&mut Lost);
+    let (log, recovery) = place.again(&machine).reopen();
+    assert!(!recovery.clean);
+    assert_eq!(all(&log), [&b"kept"[..], b"after"]);
 }
