@@ -247,7 +247,7 @@ fn many_segments(context: &Context) -> anyhow::Result<Box<dyn Pair>> {
         }
         log.roll()?;
     }
-    let paths = log.oldest_segments().into_iter().map(|segment| segment.path).collect();
+    let paths = log.segments().into_iter().map(|segment| segment.path).collect();
     log.close()?;
     Ok(Box::new(Reopening { dir, options, paths }))
 }

@@ -71,7 +71,7 @@ impl Appended<'_> {
         self.log.ticket(self.next)
     }
 
-    /// Waits until the records are durable; see [`Log::wait_synced`].
+    /// Waits in this thread until the records are durable: [`Log::wait_synced`] with the end of this append.
     pub fn wait_synced(&self) -> Result<(), SyncError> {
         self.log.wait_synced(self.next)
     }
@@ -339,6 +339,10 @@ impl Log {
 
     /// Waits until everything below `up_to` is durable, in this thread, which leads the sync if
     /// nobody does. An `up_to` beyond what is appended now is cut to that.
+    ///
+    /// The same as [`Log::ticket`] and [`Ticket::wait`] at once. A ticket is for who goes on meanwhile, hands the
+    /// wait to somebody else or awaits it; it is also told of every sync since it was made that found no room.
+    /// [`Appended::wait_synced`] saves to name the end of an append.
     pub fn wait_synced(&self, up_to: Offset) -> Result<(), SyncError> {
         let published = &self.core.published;
         self.core.wait_synced(up_to.min(published.appended()), published.no_space())
@@ -350,7 +354,11 @@ impl Log {
     }
 
     /// Starts a thread that syncs for futures, ahead of those who will wait, and what nobody waits
-    /// for, as the options say; until the guard is dropped.
+    /// for, as the options say; until the guard is dropped. Then another may be started.
+    ///
+    /// For programs that leave the thread to the log; [`Log::run_committer`] is for those that make, name and end
+    /// their threads themselves. After [`Log::truncate_after`] the committer belongs to the handle that has ended
+    /// and has nothing to do any more: drop its guard, and start one for the handle that was returned.
     ///
     /// # Errors
     ///
@@ -360,7 +368,8 @@ impl Log {
     }
 
     /// The body of the committer, for who has a thread for it; returns after
-    /// [`Log::stop_committer`], and at once when there is a committer already.
+    /// [`Log::stop_committer`], and at once when there is a committer already. [`Log::start_committer`] has a
+    /// thread of its own instead, and can be ended and started again.
     pub fn run_committer(&self) {
         self.core.run_committer();
     }
@@ -387,7 +396,12 @@ impl Log {
         self.core.published.epoch()
     }
 
-    /// A range of bytes of one record.
+    /// A range of bytes of one record, for who kept its location from [`Appended::at`], [`crate::Record::at`] or
+    /// [`RecordRef::at`].
+    ///
+    /// Neither a checksum nor where records begin and end is looked at: any range of the log's bytes is given as
+    /// it is, headers of frames included, and so is what the disk made of it. Who is to notice keeps a checksum
+    /// in the record, or takes [`Log::read`].
     pub fn slice(&self, at: Location, len: u32) -> Result<Slice, ReadError> {
         self.core.slice(at, len)
     }
@@ -398,6 +412,12 @@ impl Log {
     ///
     /// [`ReadError::Damaged`] names the file and the byte where the damage is, which can be a little
     /// before the record: all from the last entry of the index on is looked at.
+    ///
+    /// # Cost
+    ///
+    /// The record is looked for in its frame, which is one append, from the first on: in one of many records that
+    /// takes time in proportion to those before it. With [`crate::Reads::Copied`] all of the frame is read and
+    /// checked. To read many, take [`Log::iter`].
     #[inline]
     pub fn read(&self, offset: Offset) -> Result<RecordRef, ReadError> {
         self.core.read(offset)
@@ -441,7 +461,7 @@ impl Log {
     }
 
     /// All segments, oldest first. The last one is the active one.
-    pub fn oldest_segments(&self) -> Vec<SegmentInfo> {
+    pub fn segments(&self) -> Vec<SegmentInfo> {
         let written = self.core.progress().written;
         let segments = self.core.segments();
         let describe = |segment: &Arc<Segment>| describe(segment, segment.end().unwrap_or(written));

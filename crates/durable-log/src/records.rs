@@ -126,7 +126,7 @@ impl Records {
             while self.rest.records > 0 {
                 let (record, range) = self.step()?;
                 if record.offset >= self.from {
-                    let bytes = self.bytes(range);
+                    let bytes = self.bytes(range).ok_or_else(|| self.changed())?;
                     return Ok(Some(Record { bytes, ..record }));
                 }
             }
@@ -140,10 +140,8 @@ impl Records {
     fn step(&mut self) -> Result<(Record<'static>, Range<u64>), ReadError> {
         let Rest { position, at, offset, timestamp_ms, .. } = self.rest;
         let start = position + RECORD_PREFIX_BYTES;
-        let len = match self.bytes(position..start).first_chunk() {
-            Some(len) => u32::from_le_bytes(*len),
-            None => 0,
-        };
+        let len = self.bytes(position..start).and_then(<[u8]>::first_chunk);
+        let len = u32::from_le_bytes(*len.ok_or_else(|| self.changed())?);
         let at = at.plus(RECORD_PREFIX_BYTES);
         self.rest.records -= 1;
         self.rest.offset = offset + 1;
@@ -153,18 +151,24 @@ impl Records {
         Ok((record, start..start + u64::from(len)))
     }
 
-    /// Bytes of the current frame. It was checked, so they are there.
+    /// The current frame was checked; only a file that changed since brings us here.
+    #[cold]
+    fn changed(&self) -> ReadError {
+        let segment = self.segment().expect("frames in memory never change");
+        damaged(segment, Bad { at: self.rest.at, why: "the frame is not what it was" })
+    }
+
+    /// Bytes of the current frame.
     #[inline]
-    fn bytes(&self, range: Range<u64>) -> &[u8] {
-        let found = match &self.source {
+    fn bytes(&self, range: Range<u64>) -> Option<&[u8]> {
+        match &self.source {
             Source::Mapped { segment, .. } => {
                 segment.access.is_mapped().and_then(|mapped| mapped.bytes(range))
             }
             Source::Memory { bytes, .. } => within(bytes, range),
             Source::File { .. } | Source::Copied => within(&self.buffer, range),
             Source::Nowhere => None,
-        };
-        found.unwrap_or_default()
+        }
     }
 
     /// Goes to the next frame, if it was checked: then it is durable and in this segment.

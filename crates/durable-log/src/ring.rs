@@ -21,6 +21,9 @@ use crate::position::Location;
 /// More than memory can hold, whatever size the first table has.
 const TABLES: usize = 32;
 
+/// Why a range that was found once is there.
+const PUBLISHED: &str = "what was published stays while somebody holds the chunk";
+
 type Slot = ArcSwapOption<Chunk>;
 
 /// The chunks of the tail.
@@ -180,7 +183,8 @@ impl Deref for ChunkRef {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        self.guard.as_ref().and_then(|chunk| chunk.bytes(self.range.clone())).unwrap_or_default()
+        let bytes = self.guard.as_ref().and_then(|chunk| chunk.bytes(self.range.clone()));
+        bytes.expect(PUBLISHED)
     }
 }
 
@@ -192,6 +196,6 @@ struct Kept {
 
 impl AsRef<[u8]> for Kept {
     fn as_ref(&self) -> &[u8] {
-        self.chunk.bytes(self.range.clone()).unwrap_or_default()
+        self.chunk.bytes(self.range.clone()).expect(PUBLISHED)
     }
 }

@@ -75,7 +75,7 @@ impl Piece {
     }
 
     pub(crate) fn bytes(&self) -> &[u8] {
-        self.chunk.bytes(self.range.clone()).unwrap_or_default()
+        self.chunk.bytes(self.range.clone()).expect("a piece is cut from what was published")
     }
 }
 

@@ -55,7 +55,8 @@ impl Log {
     ///
     /// This handle and its clones are of the time before: they refuse everything but reads of what they
     /// know, and whoever waits for a sync through them is told that they failed. When nothing is at or
-    /// above `end`, nothing changes and the log that is returned is this one.
+    /// above `end`, nothing changes and the log that is returned is this one. A [`crate::Committer`] stays with
+    /// this handle, where it has nothing to do: the new one needs its own.
     ///
     /// # Errors
     ///

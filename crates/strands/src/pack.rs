@@ -120,7 +120,7 @@ impl Shared {
             return rolled;
         }
         let sealed: Vec<_> =
-            self.log.oldest_segments().into_iter().filter(|info| info.sealed).collect();
+            self.log.segments().into_iter().filter(|info| info.sealed).collect();
         let steps = if self.is_disk_low() { 1 } else { sealed.len() };
         for step in sealed.chunks(steps.max(1)) {
             if let Some(last) = step.last() {

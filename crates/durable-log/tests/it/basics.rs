@@ -189,7 +189,7 @@ fn a_trim_removes_whole_segments_below_and_a_slice_survives_it() {
     }
     log.sync().unwrap();
     let old = log.slice(at[0], 1000).unwrap();
-    let segments = log.oldest_segments();
+    let segments = log.segments();
     assert_eq!(segments.len(), place.segments().len());
     assert!(
         segments.windows(2).all(|two| two[0].next == two[1].first && two[0].end == two[1].begin)
@@ -201,7 +201,7 @@ fn a_trim_removes_whole_segments_below_and_a_slice_survives_it() {
     assert_eq!(log.positions().start, middle);
     assert_eq!(&old.read().unwrap()[..], &[0; 1000]);
     assert_eq!(from(&log, middle).len(), 20 - usize::try_from(middle.get()).unwrap());
-    assert_eq!(log.trim(Offset::new(20)).unwrap(), log.oldest_segments()[0].first);
+    assert_eq!(log.trim(Offset::new(20)).unwrap(), log.segments()[0].first);
     log.close().unwrap();
     let log = place.open();
     assert_eq!(log.append(&[b"x"]).unwrap().first.get(), 20);
@@ -271,7 +271,7 @@ fn the_epoch_rises_with_every_opening_that_no_close_went_before() {
         assert_eq!(log.epoch().get(), expected);
         log.append(&[b"x"]).unwrap();
         log.sync().unwrap();
-        let segments = log.oldest_segments();
+        let segments = log.segments();
         assert_eq!(segments.last().unwrap().epoch.get(), expected);
         if clean {
             log.close().unwrap();

@@ -222,7 +222,7 @@ impl Model {
             max_bytes: bytes,
             from: from.map(Offset::new),
         };
-        let segments = log.oldest_segments();
+        let segments = log.segments();
         let end = segments.last().unwrap().end.get();
         let now = self.machine.host().clock.wall().millis();
         let mut start = segments[0].first;
@@ -377,7 +377,7 @@ fn check_arrival(
 }
 
 fn place_count(log: &Log) -> u64 {
-    log.oldest_segments().len() as u64
+    log.segments().len() as u64
 }
 
 fn index(offset: Offset) -> usize {

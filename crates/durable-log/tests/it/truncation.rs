@@ -87,7 +87,7 @@ fn the_epoch_of_a_cut_is_never_one_that_was_seen() {
         log.append(&[b"x"]).unwrap();
         let cut = log.truncate_after(Offset::new(end)).unwrap();
         assert!(seen.iter().all(|epoch| *epoch < cut.epoch()));
-        let segments = cut.oldest_segments();
+        let segments = cut.segments();
         assert!(segments.windows(2).all(|pair| pair[0].epoch <= pair[1].epoch));
         seen.push(cut.epoch());
         log = cut;

@@ -90,7 +90,7 @@ pub(super) fn recovery_of_a_recovery_is_the_same(first: &Found, second: &Found) 
 ///    power cut left and without them.
 #[track_caller]
 fn the_index_equals_its_rebuild(place: &Place, log: &Log, crashed: &Machine) {
-    let segments = log.oldest_segments();
+    let segments = log.segments();
     let mut records = Vec::new();
     for segment in &segments {
         let mut looked = Looked::at(place, &segment.path);
