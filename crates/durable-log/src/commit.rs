@@ -16,6 +16,7 @@
 //! Not here: what a sync does to files (`crate::writer`), waiting without asking for a sync
 //! (`crate::wait`).
 
+use std::fmt;
 use std::io;
 use std::mem;
 use std::pin::Pin;
@@ -25,8 +26,8 @@ use std::task::{Context, Poll};
 use host::Monotonic;
 
 use crate::committer::Duty;
-use crate::core::{Core, lock};
-use crate::error::{SyncError, WriteError};
+use crate::core::{Core, Published, lock};
+use crate::error::{Ended, SyncError, WriteError};
 use crate::mutation::{self, Step, left_out};
 use crate::position::Offset;
 use crate::segment::{Place, Segment};
@@ -45,8 +46,8 @@ pub(crate) struct Progress {
     pub(crate) active: Arc<Segment>,
     /// A sync of the active segment failed, and it was not replaced yet.
     pub(crate) suspect: bool,
-    /// The first failure that was final.
-    pub(crate) failed: Option<Arc<str>>,
+    /// The first reason that was final.
+    pub(crate) ended: Option<Ended>,
     leader: Leader,
     /// No committer runs any more, and nobody waits for what may never come.
     pub(crate) stopped: bool,
@@ -107,7 +108,7 @@ impl Progress {
             durable: end,
             active,
             suspect: false,
-            failed: None,
+            ended: None,
             leader: Leader::Nobody,
             stopped: false,
             committer: Duty::default(),
@@ -133,11 +134,9 @@ impl Progress {
         self.for_room.take_all(woken);
     }
 
-    fn check_alive(&self) -> Result<(), SyncError> {
-        match &self.failed {
-            Some(why) => Err(SyncError::Failed { why: Arc::clone(why) }),
-            None => Ok(()),
-        }
+    /// The error of everything that is refused, if it is.
+    pub(crate) fn check_alive<E: From<Ended>>(&self) -> Result<(), E> {
+        self.ended.clone().map_or(Ok(()), |why| Err(why.into()))
     }
 }
 
@@ -154,10 +153,10 @@ enum Until {
 }
 
 impl Until {
-    fn is_met(self, durable: Place) -> bool {
+    fn is_met(self, durable: Place, published: &Published) -> bool {
         match self {
-            Self::At(place) => durable.at >= place.at,
-            Self::Offset(offset) => durable.offset >= offset,
+            Self::At(place) => durable.at >= place.at && !published.is_replaced(),
+            Self::Offset(offset) => published.standing(durable.offset) >= offset,
         }
     }
 
@@ -192,7 +191,7 @@ impl Core {
                 Turn::Done => return Ok(()),
                 Turn::Lead => {
                     let result = self.lead();
-                    if !until.is_met(self.published.durable_place()) {
+                    if !until.is_met(self.published.durable_place(), &self.published) {
                         result?;
                     }
                 }
@@ -204,10 +203,10 @@ impl Core {
     fn queue(&self, until: Until, no_space: u64) -> Result<Turn, SyncError> {
         let mut progress = self.progress();
         loop {
-            if until.is_met(progress.durable) {
+            if until.is_met(progress.durable, &self.published) {
                 return Ok(Turn::Done);
             }
-            progress.check_alive()?;
+            progress.check_alive::<SyncError>()?;
             if progress.no_space != no_space {
                 return Err(SyncError::NoSpace);
             }
@@ -234,7 +233,7 @@ impl Core {
         loop {
             park();
             // In this order: it was handed the lead before the position was published, or never.
-            let served = until.is_met(self.published.durable_place());
+            let served = until.is_met(self.published.durable_place(), &self.published);
             if served && self.published.handed() != id.get() {
                 return None;
             }
@@ -292,7 +291,7 @@ impl Core {
                 self.tell_no_space(woken);
                 Err(SyncError::NoSpace)
             }
-            Err(WriteError::Failed { why }) => Err(SyncError::Failed { why }),
+            Err(error) => Err(error.into()),
         }
     }
 
@@ -300,7 +299,7 @@ impl Core {
     pub(crate) fn sync_written(&self, _sync: &MutexGuard<'_, ()>) -> Result<Woken, Suspect> {
         let (active, written) = {
             let progress = self.progress();
-            if progress.suspect || progress.failed.is_some() {
+            if progress.suspect || progress.ended.is_some() {
                 return Err(Suspect);
             }
             if progress.durable.at >= progress.written.at {
@@ -360,7 +359,6 @@ impl Core {
 }
 
 /// Becomes ready when the log is durable up to a place; see [`crate::Log::ticket`].
-#[derive(Debug)]
 #[must_use = "a ticket tells nothing until it is awaited or waited for"]
 pub struct Ticket {
     core: Arc<Core>,
@@ -368,6 +366,12 @@ pub struct Ticket {
     /// How often there had been no room when the ticket was made.
     no_space: u64,
     registered: Option<WaiterId>,
+}
+
+impl fmt::Debug for Ticket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ticket").field("up_to", &self.up_to).finish_non_exhaustive()
+    }
 }
 
 impl Ticket {
@@ -384,7 +388,7 @@ impl Ticket {
 
     /// The answer, if there is one.
     fn answer(&self, progress: &Progress) -> Option<Result<(), SyncError>> {
-        if progress.durable.offset >= self.up_to {
+        if self.core.is_durable(self.up_to) {
             return Some(Ok(()));
         }
         if let Err(error) = progress.check_alive() {
@@ -395,9 +399,14 @@ impl Ticket {
 }
 
 impl Core {
+    /// Whether everything below `up_to` is durable, and was not cut off.
+    fn is_durable(&self, up_to: Offset) -> bool {
+        self.published.standing(self.published.durable()) >= up_to
+    }
+
     /// Returns when everything below `up_to`, which must be appended, is durable.
     pub(crate) fn wait_synced(&self, up_to: Offset, no_space: u64) -> Result<(), SyncError> {
-        if self.published.durable() >= up_to {
+        if self.is_durable(up_to) {
             return Ok(());
         }
         self.sync_until(Until::Offset(up_to), no_space)
@@ -408,7 +417,7 @@ impl Future for Ticket {
     type Output = Result<(), SyncError>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        if self.core.published.durable() >= self.up_to {
+        if self.core.is_durable(self.up_to) {
             return Poll::Ready(Ok(()));
         }
         let core = Arc::clone(&self.core);

@@ -13,6 +13,7 @@ use host::Monotonic;
 
 use crate::commit::Progress;
 use crate::core::{Core, wait, wait_at_most};
+use crate::error::Ended;
 use crate::log::Log;
 use crate::sync::{JoinHandle, MutexGuard, spawn};
 use crate::tail::Payload;
@@ -100,18 +101,23 @@ impl Core {
             || self.options.sync_ahead_records.is_some_and(|limit| records >= limit.max(1))
     }
 
-    /// Makes the caller the committer, and returns the number by which it is ended; `None` if there
-    /// is one already.
-    fn begin_committer(&self) -> Option<u64> {
+    /// Makes the caller the committer, and returns the number by which it is ended.
+    fn begin_committer(&self) -> Result<u64, StartError> {
         let mut progress = self.progress();
+        if matches!(progress.ended, Some(Ended::Replaced)) {
+            return Err(StartError::Replaced);
+        }
+        if progress.stopped {
+            return Err(StartError::Stopped);
+        }
         if progress.committer.runs() {
-            return None;
+            return Err(StartError::Runs);
         }
         progress.committer.state = State::Working;
         progress.committer.ending = false;
         progress.committer.ever += 1;
         self.published.set_committer_runs(true);
-        Some(progress.committer.ever)
+        Ok(progress.committer.ever)
     }
 
     /// The committer's work, until it is stopped. [`Core::begin_committer`] came before.
@@ -197,7 +203,7 @@ impl Core {
     }
 
     fn due_for_syncs(&self, progress: &mut Progress) -> Due {
-        if progress.failed.is_some() {
+        if progress.ended.is_some() {
             return Due::Never;
         }
         let now = self.host.clock.monotonic();
@@ -252,7 +258,7 @@ impl Core {
 
     /// The body of the committer thread of a server.
     pub(crate) fn run_committer(&self) {
-        if self.begin_committer().is_some() {
+        if self.begin_committer().is_ok() {
             self.commit_until_stopped();
         }
     }
@@ -283,8 +289,16 @@ impl Core {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// One runs already; one is all that a log needs.
-    #[error("the log has a committer")]
+    #[error("the log has a committer already; one is enough")]
     Runs,
+    /// [`Log::stop_committer`] stopped it for good. Open the log again.
+    #[error("the log's committer was stopped for good; open the log again to have one")]
+    Stopped,
+    /// The end of the log was cut with [`Log::truncate_after`]. Use the log that came out of that.
+    #[error(
+        "this handle ended when the log's end was cut; use the one that truncate_after returned"
+    )]
+    Replaced,
     /// There is no thread to be had.
     #[error("no thread for the committer: {0}")]
     Thread(#[source] io::Error),
@@ -302,7 +316,7 @@ pub struct Committer {
 impl Committer {
     pub(crate) fn start(log: &Log) -> Result<Self, StartError> {
         let core = log.core();
-        let number = core.begin_committer().ok_or(StartError::Runs)?;
+        let number = core.begin_committer()?;
         let of_thread = log.clone();
         match spawn("log-committer", move || of_thread.core().commit_until_stopped()) {
             Ok(thread) => Ok(Self { log: log.clone(), number, thread: Some(thread) }),

@@ -30,7 +30,7 @@ use arc_swap::{ArcSwap, Guard};
 use host::{DirLock, Host};
 
 use crate::commit::Progress;
-use crate::error::AppendError;
+use crate::error::{AppendError, Ended};
 use crate::files::Files;
 use crate::options::Options;
 use crate::position::{Epoch, Location, Offset};
@@ -98,7 +98,7 @@ impl SegmentList {
 
 /// Copies of what is read without a lock. The positions only go up, and the offset before its
 /// location: who sees the location sees at least its offset.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Published {
     appended: AtomicU64,
     appended_at: AtomicU64,
@@ -108,6 +108,8 @@ pub(crate) struct Published {
     durable_at: AtomicU64,
     epoch: AtomicU64,
     failed: AtomicBool,
+    /// Records from here on were cut off, in a log that goes on in another handle.
+    cut: AtomicU64,
     committer_runs: AtomicBool,
     /// Who was handed the lead last.
     handed: AtomicU64,
@@ -116,12 +118,35 @@ pub(crate) struct Published {
 
 impl Published {
     pub(crate) fn new(end: Place, epoch: Epoch) -> Self {
-        let published = Self::default();
-        published.epoch.store(epoch.get(), Ordering::Release);
-        published.set_appended(end);
-        published.set_written(end);
-        published.set_durable(end);
-        published
+        let (offset, at) = (end.offset.get(), end.at.get());
+        Self {
+            appended: AtomicU64::new(offset),
+            appended_at: AtomicU64::new(at),
+            written: AtomicU64::new(offset),
+            written_at: AtomicU64::new(at),
+            durable: AtomicU64::new(offset),
+            durable_at: AtomicU64::new(at),
+            epoch: AtomicU64::new(epoch.get()),
+            failed: AtomicBool::new(false),
+            cut: AtomicU64::new(u64::MAX),
+            committer_runs: AtomicBool::new(false),
+            handed: AtomicU64::new(0),
+            no_space: AtomicU64::new(0),
+        }
+    }
+
+    /// How much of a position still stands: nothing of what was cut off.
+    pub(crate) fn standing(&self, position: Offset) -> Offset {
+        position.min(Offset::new(self.cut.load(Ordering::Acquire)))
+    }
+
+    /// Whether the log goes on in another handle.
+    pub(crate) fn is_replaced(&self) -> bool {
+        self.cut.load(Ordering::Acquire) != u64::MAX
+    }
+
+    pub(crate) fn set_cut(&self, end: Offset) {
+        self.cut.store(end.get(), Ordering::Release);
     }
 
     pub(crate) fn set_appended(&self, place: Place) {
@@ -292,7 +317,8 @@ impl Core {
         self.segments().start()
     }
 
-    pub(crate) fn has_failed(&self) -> bool {
+    /// Whether everything is refused.
+    pub(crate) fn has_ended(&self) -> bool {
         self.published.failed.load(Ordering::Acquire)
     }
 
@@ -325,15 +351,21 @@ impl Core {
 
     /// Refuses everything from now on. What was not durable never will be through this handle. Whoever
     /// waits is woken when `woken` is dropped, which must be with no lock held.
-    pub(crate) fn fail(&self, why: String, woken: &mut Woken) -> Arc<str> {
-        let mut progress = self.progress();
-        let why = Arc::clone(progress.failed.get_or_insert_with(|| {
+    pub(crate) fn fail(&self, why: String, woken: &mut Woken) -> Ended {
+        let failed = || {
             tracing::error!(dir = %self.dir.display(), %why, "the log failed; it refuses everything until it is opened again");
-            why.into()
-        }));
+            Ended::Failed(why.into())
+        };
+        self.end(failed, woken)
+    }
+
+    /// As [`Core::fail`], for this reason unless there was one.
+    pub(crate) fn end(&self, why: impl FnOnce() -> Ended, woken: &mut Woken) -> Ended {
+        let mut progress = self.progress();
+        let why = progress.ended.get_or_insert_with(why).clone();
         {
             let mut tail = self.tail();
-            tail.refusal = Some(AppendError::Failed { why: Arc::clone(&why) });
+            tail.refusal = Some(AppendError::from(why.clone()));
             tail.waiters.take_all(woken);
         }
         self.published.failed.store(true, Ordering::Release);

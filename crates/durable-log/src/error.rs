@@ -10,8 +10,9 @@ use crate::position::Offset;
 /// Why a log did not open. Nothing that was promised has been changed on disk.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// Somebody else has the log open. Stop them first.
-    #[error("the log in {} is open in another process", dir.display())]
+    /// Somebody has the log open, maybe this process. Stop or drop that first: every clone of the [`crate::Log`],
+    /// and what was made from it (iterators, tickets, a committer), keeps the lock. A [`crate::Follower`] needs none.
+    #[error("the log in {} is open already, in this process or another; stop or drop that first (a Follower reads without the lock)", dir.display())]
     Locked {
         /// The log's directory.
         dir: PathBuf,
@@ -27,7 +28,7 @@ pub enum OpenError {
         version: u32,
     },
     /// Bytes that were promised to be durable are damaged or missing. Restore the file.
-    #[error("{}: damaged at byte {at}: {why}", path.display())]
+    #[error("{}: damaged at byte {at}: {why}; restore the file", path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
@@ -43,7 +44,7 @@ pub enum OpenError {
         why: &'static str,
     },
     /// There is no room to begin a segment. Make room and open again.
-    #[error("no room in {} to begin a segment", dir.display())]
+    #[error("no room in {} to begin a segment; make room and open again", dir.display())]
     NoSpace {
         /// The log's directory.
         dir: PathBuf,
@@ -63,7 +64,7 @@ pub enum OpenError {
 pub enum FollowError {
     /// The next record was trimmed. Seek to `start`, or further. What was read before the gap may have been
     /// lost and replaced before it was trimmed; that is not told.
-    #[error("records before offset {start} were trimmed")]
+    #[error("records before offset {start} were trimmed; seek to {start} or further")]
     Trimmed {
         /// First record that is still there.
         start: Offset,
@@ -77,7 +78,7 @@ pub enum FollowError {
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum AppendError {
     /// The records can never fit. Do not retry.
-    #[error("append of {size} bytes is over the limit of {limit}")]
+    #[error("append of {size} bytes is over Options::append_bytes_max, {limit}")]
     TooLarge {
         /// Bytes of the records, with four for each record's length.
         size: u64,
@@ -85,16 +86,21 @@ pub enum AppendError {
         limit: u64,
     },
     /// The disk is full. Make room, then retry.
-    #[error("no room on the disk for more records")]
+    #[error("no room on the disk for more records; make room, then retry")]
     NoSpace,
     /// The end of the log is being cut. Retry with the log that comes out of that.
-    #[error("the end of the log is being cut")]
+    #[error("the end of the log is being cut; retry with the log that comes out of that")]
     Truncating,
     /// The log was closed.
     #[error("the log is closed")]
     Closed,
+    /// The end of the log was cut with [`crate::Log::truncate_after`]. Use the log that came out of that.
+    #[error(
+        "this handle ended when the log's end was cut; use the one that truncate_after returned"
+    )]
+    Replaced,
     /// Storage failed; the log refuses everything until it is opened again.
-    #[error("the log failed: {why}")]
+    #[error("the log failed: {why}; open it again")]
     Failed {
         /// The first failure.
         why: Arc<str>,
@@ -105,10 +111,15 @@ pub enum AppendError {
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum WriteError {
     /// The disk is full. The records stay in memory; a later call tries again.
-    #[error("no room on the disk to write the log")]
+    #[error("no room on the disk to write the log; make room, then retry")]
     NoSpace,
+    /// The end of the log was cut with [`crate::Log::truncate_after`]. Use the log that came out of that.
+    #[error(
+        "this handle ended when the log's end was cut; use the one that truncate_after returned"
+    )]
+    Replaced,
     /// Storage failed; the log refuses everything until it is opened again.
-    #[error("the log failed: {why}")]
+    #[error("the log failed: {why}; open it again")]
     Failed {
         /// The first failure.
         why: Arc<str>,
@@ -120,20 +131,50 @@ pub enum WriteError {
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum SyncError {
     /// The disk is full. The records stay in memory; a later call tries again.
-    #[error("no room on the disk to write the log")]
+    #[error("no room on the disk to write the log; make room, then retry")]
     NoSpace,
+    /// The end of the log was cut with [`crate::Log::truncate_after`]. Use the log that came out of that.
+    #[error(
+        "this handle ended when the log's end was cut; use the one that truncate_after returned"
+    )]
+    Replaced,
     /// Storage failed; the log refuses everything until it is opened again.
-    #[error("the log failed: {why}")]
+    #[error("the log failed: {why}; open it again")]
     Failed {
         /// The first failure.
         why: Arc<str>,
     },
 }
 
+/// Why a handle refuses everything.
+#[derive(Clone, Debug)]
+pub(crate) enum Ended {
+    /// Storage failed.
+    Failed(Arc<str>),
+    /// The log goes on in another handle.
+    Replaced,
+}
+
+macro_rules! from_ended {
+    ($($error:ident),*) => {
+        $(impl From<Ended> for $error {
+            fn from(ended: Ended) -> Self {
+                match ended {
+                    Ended::Failed(why) => Self::Failed { why },
+                    Ended::Replaced => Self::Replaced,
+                }
+            }
+        })*
+    };
+}
+
+from_ended!(AppendError, WriteError, SyncError, ArrivalError, TrimError, TruncateError);
+
 impl From<WriteError> for SyncError {
     fn from(error: WriteError) -> Self {
         match error {
             WriteError::NoSpace => Self::NoSpace,
+            WriteError::Replaced => Self::Replaced,
             WriteError::Failed { why } => Self::Failed { why },
         }
     }
@@ -148,8 +189,13 @@ pub enum ArrivalError {
     /// The log was closed, or its committer was stopped for good.
     #[error("the log ended before it")]
     Ended,
+    /// The end of the log was cut with [`crate::Log::truncate_after`]. Use the log that came out of that.
+    #[error(
+        "this handle ended when the log's end was cut; use the one that truncate_after returned"
+    )]
+    Replaced,
     /// Storage failed; the log refuses everything until it is opened again.
-    #[error("the log failed: {why}")]
+    #[error("the log failed: {why}; open it again")]
     Failed {
         /// The first failure.
         why: Arc<str>,
@@ -172,7 +218,7 @@ pub enum ReadError {
         end: Offset,
     },
     /// The bytes on disk do not match their checksum.
-    #[error("{}: damaged at byte {at}: {why}", path.display())]
+    #[error("{}: damaged at byte {at}: {why}; restore the file", path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
@@ -194,8 +240,13 @@ pub enum ReadError {
 /// Why old segments were not removed. What was removed before the error stays removed.
 #[derive(Debug, thiserror::Error)]
 pub enum TrimError {
-    /// Storage failed, or the log goes on in another handle; this one refuses everything.
-    #[error("the log failed: {why}")]
+    /// The end of the log was cut with [`crate::Log::truncate_after`]. Use the log that came out of that.
+    #[error(
+        "this handle ended when the log's end was cut; use the one that truncate_after returned"
+    )]
+    Replaced,
+    /// Storage failed; the log refuses everything until it is opened again.
+    #[error("the log failed: {why}; open it again")]
     Failed {
         /// The first failure.
         why: Arc<str>,
@@ -220,13 +271,13 @@ pub enum TruncateError {
         start: Offset,
     },
     /// The disk is full. Make room, then retry.
-    #[error("no room on the disk to cut the log")]
+    #[error("no room on the disk to cut the log; make room, then retry")]
     NoSpace,
     /// The log was closed.
     #[error("the log is closed")]
     Closed,
     /// Bytes before the cut do not match their checksum.
-    #[error("{}: damaged at byte {at}: {why}", path.display())]
+    #[error("{}: damaged at byte {at}: {why}; restore the file", path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
@@ -243,8 +294,13 @@ pub enum TruncateError {
         /// What it said.
         source: io::Error,
     },
+    /// The end of the log was cut with [`crate::Log::truncate_after`]. Use the log that came out of that.
+    #[error(
+        "this handle ended when the log's end was cut; use the one that truncate_after returned"
+    )]
+    Replaced,
     /// Storage failed; the log refuses everything until it is opened again. It is cut or not.
-    #[error("the log failed: {why}")]
+    #[error("the log failed: {why}; open it again")]
     Failed {
         /// The first failure.
         why: Arc<str>,

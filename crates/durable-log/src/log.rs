@@ -362,7 +362,8 @@ impl Log {
     ///
     /// # Errors
     ///
-    /// A log has at most one committer.
+    /// A log has at most one committer; none after [`Log::stop_committer`], nor in a handle that
+    /// [`Log::truncate_after`] replaced.
     pub fn start_committer(&self) -> Result<Committer, StartError> {
         Committer::start(self)
     }
@@ -525,8 +526,7 @@ impl Log {
         let marked = mark.write(&core.host, &core.dir);
         marked.map_err(|error| {
             let why = format!("closing {}: {error}", core.dir.display());
-            let why = core.fail(why, &mut writer.woken);
-            SyncError::Failed { why }
+            core.fail(why, &mut writer.woken).into()
         })
     }
 
@@ -534,9 +534,10 @@ impl Log {
         &self.core
     }
 
-    /// Whether storage failed, so that everything is refused until the log is opened again.
+    /// Whether storage failed, so that everything is refused until the log is opened again. A handle that
+    /// [`Log::truncate_after`] replaced refuses everything, too, but has not failed.
     pub fn has_failed(&self) -> bool {
-        self.core.has_failed()
+        self.core.has_ended() && !self.core.published.is_replaced()
     }
 }
 

@@ -30,13 +30,13 @@ const POINT_READ_BYTES: usize = 8 << 10;
 
 /// A range of bytes of one record. It keeps its bytes readable while it lives, also when the
 /// record is trimmed meanwhile.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Slice {
     len: u32,
     source: Bits,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 enum Bits {
     /// Durable bytes of a file; they never change.
     File {
@@ -90,8 +90,14 @@ impl Slice {
     }
 }
 
+impl fmt::Debug for Slice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Slice").field("len", &self.len).finish_non_exhaustive()
+    }
+}
+
 /// A record as [`crate::Records`] shows it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Record<'a> {
     /// Its number.
     pub offset: Offset,
@@ -103,6 +109,18 @@ pub struct Record<'a> {
     pub epoch: Epoch,
     /// What was appended.
     pub bytes: &'a [u8],
+}
+
+impl fmt::Debug for Record<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Record")
+            .field("offset", &self.offset)
+            .field("at", &self.at)
+            .field("timestamp_ms", &self.timestamp_ms)
+            .field("epoch", &self.epoch)
+            .field("len", &self.bytes.len())
+            .finish_non_exhaustive()
+    }
 }
 
 /// Visits the records of a frame that passed its checks.

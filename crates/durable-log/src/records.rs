@@ -430,7 +430,7 @@ fn fill(
 }
 
 /// Records that were copied out of a log by [`crate::Log::read_batch`]. Used again, it allocates no more.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Batch {
     bytes: Vec<u8>,
     records: Vec<Copied>,
@@ -444,6 +444,15 @@ struct Copied {
     epoch: Epoch,
     /// Where its bytes end.
     end: usize,
+}
+
+impl fmt::Debug for Batch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Batch")
+            .field("records", &self.records.len())
+            .field("bytes", &self.bytes.len())
+            .finish_non_exhaustive()
+    }
 }
 
 impl Batch {

@@ -68,7 +68,7 @@ impl Spares {
 impl Core {
     /// A file for the next segment: a kept one, or a new one with room for `bytes`.
     pub(crate) fn blank(&self, bytes: u64) -> io::Result<Blank> {
-        if self.has_failed() {
+        if self.has_ended() {
             // Another handle may have taken over, and with it the disk's room.
             return Err(io::Error::other("the log has failed"));
         }

@@ -154,10 +154,7 @@ impl Core {
 
     /// A handle that has ended must not touch what another one may own.
     fn check_trim(&self) -> Result<(), TrimError> {
-        match &self.progress().failed {
-            Some(why) => Err(TrimError::Failed { why: Arc::clone(why) }),
-            None => Ok(()),
-        }
+        self.progress().check_alive()
     }
 
     fn dir_error(&self, source: io::Error) -> TrimError {

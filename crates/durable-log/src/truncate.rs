@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use crate::core::{Core, lock};
 use crate::crc;
-use crate::error::{AppendError, TruncateError, WriteError};
+use crate::error::{AppendError, Ended, TruncateError, WriteError};
 use crate::frame::{self, Header as FrameHeader};
 use crate::log::Log;
 use crate::marker::Marker;
@@ -54,9 +54,9 @@ impl Log {
     /// higher [`crate::Epoch`]. Everything that is kept is durable, too.
     ///
     /// This handle and its clones are of the time before: they refuse everything but reads of what they
-    /// know, and whoever waits for a sync through them is told that they failed. When nothing is at or
-    /// above `end`, nothing changes and the log that is returned is this one. A [`crate::Committer`] stays with
-    /// this handle, where it has nothing to do: the new one needs its own.
+    /// know, and whoever waits through them for a record that is cut off, or syncs, is told that they were
+    /// replaced. When nothing is at or above `end`, nothing changes and the log that is returned is this
+    /// one. A [`crate::Committer`] stays with this handle, where it has nothing to do: the new one needs its own.
     ///
     /// # Errors
     ///
@@ -98,6 +98,7 @@ impl Core {
             Some(AppendError::Failed { why }) => {
                 Err(TruncateError::Failed { why: Arc::clone(why) })
             }
+            Some(AppendError::Replaced) => Err(TruncateError::Replaced),
             Some(_) => Err(TruncateError::Closed),
         }
     }
@@ -121,6 +122,7 @@ impl Core {
         });
         written.map_err(|error| match error {
             WriteError::NoSpace => TruncateError::NoSpace,
+            WriteError::Replaced => TruncateError::Replaced,
             WriteError::Failed { why } => TruncateError::Failed { why },
         })?;
         if end >= self.published.durable() {
@@ -194,7 +196,7 @@ impl Core {
         named.and_then(|()| mutation::sync_dir(LeftOut::SyncCut, &self.host, &self.dir)).map_err(
             |error| {
                 let why = format!("cutting the log's end in {}: {error}", self.dir.display());
-                TruncateError::Failed { why: self.fail(why, &mut writer.woken) }
+                self.fail(why, &mut writer.woken).into()
             },
         )
     }
@@ -210,10 +212,8 @@ impl Core {
     fn end_life(&self, writer: &mut Writer, end: Offset) {
         let dir = self.dir.display();
         tracing::info!(%dir, %end, "the log's end is cut; what used it before has to take the new handle");
-        self.progress()
-            .failed
-            .get_or_insert_with(|| "the log's end was cut; use the new handle".into());
-        self.fail(String::new(), &mut writer.woken);
+        self.published.set_cut(end);
+        self.end(|| Ended::Replaced, &mut writer.woken);
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Not here: waiting for a sync (`crate::commit`).
 
+use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -27,13 +28,21 @@ pub enum Reached {
 /// Becomes ready when a record has come so far; see [`crate::Log::wait_for`].
 ///
 /// Asks for nothing: somebody else has to append, write out or sync.
-#[derive(Debug)]
 #[must_use = "an arrival tells nothing until it is awaited or waited for"]
 pub struct Arrival {
     core: Arc<Core>,
     offset: Offset,
     reached: Reached,
     registered: Option<WaiterId>,
+}
+
+impl fmt::Debug for Arrival {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Arrival")
+            .field("offset", &self.offset)
+            .field("reached", &self.reached)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Arrival {
@@ -70,11 +79,11 @@ impl Arrival {
 
     fn position(&self) -> Offset {
         let published = &self.core.published;
-        match self.reached {
+        published.standing(match self.reached {
             Reached::Appended => published.appended(),
             Reached::Written => published.written(),
             Reached::Durable => published.durable(),
-        }
+        })
     }
 
     /// The offset that the position must reach: one past the record.
@@ -100,8 +109,8 @@ impl Arrival {
         if let Some(position) = self.answer() {
             return Some(Ok(position));
         }
-        if let Some(why) = &progress.failed {
-            return Some(Err(ArrivalError::Failed { why: Arc::clone(why) }));
+        if let Err(error) = progress.check_alive() {
+            return Some(Err(error));
         }
         let closed = matches!(tail.refusal, Some(AppendError::Closed));
         if progress.stopped || (closed && self.until() > tail.next().offset) {
@@ -180,11 +189,16 @@ impl Core {
 }
 
 /// Ready when a writer may go on; see [`crate::Log::room`].
-#[derive(Debug)]
 #[must_use = "a future does nothing until it is awaited"]
 pub struct Room {
     core: Arc<Core>,
     registered: Option<WaiterId>,
+}
+
+impl fmt::Debug for Room {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Room").finish_non_exhaustive()
+    }
 }
 
 impl Room {

@@ -94,7 +94,7 @@ impl Core {
     /// Whether there is something to try again although nothing may be left to write.
     fn is_troubled(&self) -> bool {
         let tail = self.tail();
-        tail.stuck || tail.no_spare || self.has_failed()
+        tail.stuck || tail.no_spare || self.has_ended()
     }
 
     pub(crate) fn write_out_locked(&self, writer: &mut Writer) -> Result<Place, WriteError> {
@@ -149,14 +149,11 @@ impl Core {
             return WriteError::NoSpace;
         }
         let why = format!("{}: writing {what}: {error}", segment.display());
-        WriteError::Failed { why: self.fail(why, &mut writer.woken) }
+        self.fail(why, &mut writer.woken).into()
     }
 
     pub(crate) fn check_alive(&self) -> Result<(), WriteError> {
-        match &self.progress().failed {
-            Some(why) => Err(WriteError::Failed { why: Arc::clone(why) }),
-            None => Ok(()),
-        }
+        self.progress().check_alive()
     }
 
     pub(crate) fn active(&self) -> Arc<Segment> {
@@ -273,9 +270,7 @@ impl Core {
     ) -> Result<(), WriteError> {
         let (old, durable) = {
             let progress = self.progress();
-            if let Some(why) = &progress.failed {
-                return Err(WriteError::Failed { why: Arc::clone(why) });
-            }
+            progress.check_alive::<WriteError>()?;
             if !progress.suspect {
                 return Ok(());
             }
@@ -300,7 +295,7 @@ impl Core {
                     "a sync of {} failed, and so did the rescue: {error}",
                     old.path.display()
                 );
-                Err(WriteError::Failed { why: self.fail(why, &mut writer.woken) })
+                Err(self.fail(why, &mut writer.woken).into())
             }
         }
     }
@@ -338,12 +333,12 @@ impl Core {
 
     /// Makes the next segment's file without keeping writers from theirs.
     pub(crate) fn prepare_ahead(&self) {
-        if self.has_failed() || !self.writer().wants_spare() {
+        if self.has_ended() || !self.writer().wants_spare() {
             return;
         }
         let made = self.blank(self.options.segment_bytes);
         let mut writer = self.writer();
-        if writer.spare.is_some() || self.has_failed() {
+        if writer.spare.is_some() || self.has_ended() {
             // Somebody could not wait for it.
             made.map_or_else(drop, |blank| spare::discard(&self.host, blank));
             return;

@@ -337,6 +337,7 @@ fn append_error(error: AppendError) -> CommitError {
         AppendError::NoSpace => CommitError::NoSpace,
         AppendError::Truncating => CommitError::Failed("the journal's end is being cut".to_owned()),
         AppendError::Closed => CommitError::Failed("the server is stopping".to_owned()),
+        error @ AppendError::Replaced => CommitError::Failed(error.to_string()),
         AppendError::Failed { why } => CommitError::Failed(why.to_string()),
     }
 }
@@ -344,6 +345,7 @@ fn append_error(error: AppendError) -> CommitError {
 fn write_error(error: WriteError) -> CommitError {
     match error {
         WriteError::NoSpace => CommitError::NoSpace,
+        error @ WriteError::Replaced => CommitError::Failed(error.to_string()),
         WriteError::Failed { why } => CommitError::Failed(why.to_string()),
     }
 }

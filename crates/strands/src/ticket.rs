@@ -37,6 +37,7 @@ impl Ticket {
 pub(crate) fn sync_error(error: SyncError) -> CommitError {
     match error {
         SyncError::NoSpace => CommitError::NoSpace,
+        error @ SyncError::Replaced => CommitError::Failed(error.to_string()),
         SyncError::Failed { why } => CommitError::Failed(why.to_string()),
     }
 }

@@ -5,7 +5,10 @@ use std::path::PathBuf;
 
 use std::ops::ControlFlow;
 
-use durable_log::{AppendError, Location, Offset, OpenError, Options, ReadError, inspect};
+use durable_log::{
+    AppendError, Batch, Location, Offset, OpenError, Options, Reached, ReadError, Retention,
+    inspect,
+};
 use host::WallTime;
 use host::sim::Machine;
 
@@ -325,5 +328,38 @@ fn options_that_make_no_sense_are_refused() {
     for options in bad {
         let place = Place::with(options);
         assert!(matches!(place.try_open(), Err(OpenError::Options { .. })), "{:?}", place.options);
+    }
+}
+
+#[test]
+fn what_debug_prints_of_anything_is_short() {
+    let place = Place::simulated();
+    let (log, recovery) = place.try_open().unwrap();
+    let appended = log.append(&[&[7; 50_000], b"x"]).unwrap();
+    log.sync().unwrap();
+    let committer = log.start_committer().unwrap();
+    let mut batch = Batch::new();
+    log.read_batch(Offset::ZERO, 1 << 20, &mut batch).unwrap();
+    let mut records = log.iter(Offset::ZERO).unwrap();
+    let shown = [
+        format!("{log:?} {:?}", log.epoch()),
+        format!("{recovery:?}"),
+        format!("{appended:?} {:?}", log.positions()),
+        format!("{:?}", log.segments()[0]),
+        format!("{:?}", log.stats()),
+        format!("{committer:?}"),
+        format!("{batch:?}"),
+        format!("{records:?}"),
+        format!("{:?}", records.next().unwrap().unwrap()),
+        format!("{:?}", log.read(Offset::ZERO).unwrap()),
+        format!("{:?}", log.slice(appended.at, 50_000).unwrap()),
+        format!("{:?}", log.ticket(Offset::new(2))),
+        format!("{:?}", log.wait_for(Offset::new(2), Reached::Durable)),
+        format!("{:?}", log.room()),
+        format!("{:?}", Options::default()),
+        format!("{:?}", Retention::default()),
+    ];
+    for text in shown {
+        assert!(text.len() < 500, "{} bytes: {text:.500}", text.len());
     }
 }

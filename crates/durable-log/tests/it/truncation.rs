@@ -5,7 +5,10 @@
 
 use std::collections::BTreeMap;
 
-use durable_log::{AppendError, Location, Log, Offset, OpenError, TrimError, TruncateError};
+use durable_log::{
+    AppendError, ArrivalError, Location, Log, Offset, OpenError, Reached, StartError, SyncError,
+    TrimError, TruncateError,
+};
 use host::sim::{Kept, Lost, Machine, Seeded};
 use host::spawn;
 
@@ -157,12 +160,21 @@ fn the_handle_from_before_a_cut_refuses_everything_and_keeps_its_hands_off() {
     old.append(&[b"not durable"]).unwrap();
     let ticket = old.ticket(Offset::new(13));
     let log = old.truncate_after(Offset::new(6)).unwrap();
-    // It was made durable before it was cut, and whoever asks later is told that the handle has ended.
-    ticket.wait().map_or_else(|error| assert!(error.to_string().contains("cut")), drop);
-    assert!(matches!(old.append(&[b"x"]), Err(AppendError::Failed { .. })));
+    assert!(matches!(ticket.wait(), Err(SyncError::Replaced)));
+    assert!(matches!(old.sync(), Err(SyncError::Replaced)));
+    for reached in [Reached::Appended, Reached::Written, Reached::Durable] {
+        assert_eq!(old.wait_for(Offset::new(5), reached).wait().unwrap(), Offset::new(6));
+        let beyond = old.wait_for(Offset::new(6), reached).wait();
+        assert!(matches!(beyond, Err(ArrivalError::Replaced)));
+    }
+    old.wait_synced(Offset::new(6)).unwrap();
+    assert!(matches!(old.wait_synced(Offset::new(7)), Err(SyncError::Replaced)));
+    assert!(matches!(old.start_committer(), Err(StartError::Replaced)));
+    assert!(!old.has_failed());
+    assert!(matches!(old.append(&[b"x"]), Err(AppendError::Replaced)));
     assert!(old.write_out().is_err() && old.roll().is_err());
-    assert!(matches!(old.trim(Offset::new(5)), Err(TrimError::Failed { .. })));
-    assert!(matches!(old.truncate_after(Offset::new(1)), Err(TruncateError::Failed { .. })));
+    assert!(matches!(old.trim(Offset::new(5)), Err(TrimError::Replaced)));
+    assert!(matches!(old.truncate_after(Offset::new(1)), Err(TruncateError::Replaced)));
     old.close().unwrap_err();
     for n in 0..40_u8 {
         log.append(&[&[n; 700]]).unwrap();
