@@ -199,6 +199,9 @@ impl Log {
     ) -> Result<(Self, Recovery), OpenError> {
         let io = |source| OpenError::Io { path: dir.to_owned(), source };
         let files = Files::new(host, options.open_files_max);
+        // What a process that was killed left may be there and not be durable. Whatever is decided by a name
+        // here, a cut above all, must still be so after a power cut.
+        mutation::sync_dir(Step::SyncFound, host, dir).map_err(io)?;
         let mut recovered = recovery::recover(&files, dir)?;
         let active = begin(&files, dir, &options, &recovered)?;
         recovered.cut();

@@ -24,6 +24,7 @@ macro_rules! steps {
 
 steps! {
     SyncNameOfLog: "sync of the directory that names the log",
+    SyncFound: "sync of the names that an opening finds, before it goes by them",
     SyncNewSegment: "sync of a segment before it gets its name",
     SyncNameOfSegment: "sync of a new segment's name",
     NameLast: "a segment gets its name when it is whole",

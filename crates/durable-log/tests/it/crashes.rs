@@ -3,6 +3,7 @@
 //! the power may go again while it opens. Method: the simulated machine, every operation of fixed
 //! workloads and random ones, several outcomes for each.
 
+use durable_log::{Log, Offset};
 use host::sim::{Kept, Lost, Machine, Seeded};
 use proptest::prelude::*;
 
@@ -221,4 +222,83 @@ proptest! {
         crash(&machine, seed);
         recover(&machine, &mut said);
     }
+}
+
+fn fill(log: &Log, numbers: std::ops::Range<u8>) {
+    for n in numbers {
+        log.append(&[&[n; 1000]]).unwrap();
+        log.sync().unwrap();
+    }
+}
+
+/// The process dies at any operation of a cut, the next one finishes it, and then the power goes: the log is
+/// as it was, or cut.
+#[test]
+fn a_kill_in_a_cut_and_a_power_cut_while_it_is_finished() {
+    let mut bad = Vec::new();
+    for step in 1..40 {
+        let machine = Machine::new(step);
+        let place = Place::on(&machine);
+        let log = place.open();
+        fill(&log, 0..15);
+        machine.fail_at(machine.counts().operations + step);
+        let done = log.truncate_after(Offset::new(1)).is_ok();
+        drop(log);
+        machine.kill();
+        for operation in 1..14 {
+            for seed in 0..24 {
+                let machine = machine.fork();
+                machine.crash_at(machine.counts().operations + operation);
+                drop(Place::on(&machine).try_open());
+                crash(&machine, seed);
+                let found =
+                    Place::on(&machine).try_open().map(|(log, _)| log.positions().durable.get());
+                match found {
+                    Ok(1) => {}
+                    Ok(15) if !done => {}
+                    found => bad.push(format!("{step}/{operation}/{seed}: {found:?}")),
+                }
+            }
+        }
+        if done {
+            break;
+        }
+    }
+    assert!(bad.is_empty(), "{} of them: {:#?}", bad.len(), &bad[..bad.len().min(5)]);
+}
+
+/// The process dies in the middle of a rescue, or of anything else, the next one opens the log, and then the
+/// power goes: what was durable is there, and the log opens.
+#[test]
+fn a_kill_anywhere_and_a_power_cut_in_the_next_opening() {
+    let mut bad = Vec::new();
+    for step in 1..40 {
+        let machine = Machine::new(step);
+        let place = Place::on(&machine);
+        let log = place.open();
+        fill(&log, 0..5);
+        // The next sync fails, so that the rest is rewritten to a new segment.
+        machine.fail_sync(machine.counts().syncs + 1, host::sim::Reached::Nothing);
+        machine.fail_at(machine.counts().operations + step);
+        log.append(&[&[5; 1000]]).unwrap();
+        let synced = log.sync().is_ok();
+        drop(log);
+        machine.kill();
+        for operation in 1..14 {
+            for seed in 0..24 {
+                let machine = machine.fork();
+                machine.crash_at(machine.counts().operations + operation);
+                drop(Place::on(&machine).try_open());
+                crash(&machine, seed);
+                let found =
+                    Place::on(&machine).try_open().map(|(log, _)| log.positions().durable.get());
+                match found {
+                    Ok(6) => {}
+                    Ok(5) if !synced => {}
+                    found => bad.push(format!("{step}/{operation}/{seed}: {found:?}")),
+                }
+            }
+        }
+    }
+    assert!(bad.is_empty(), "{} of them: {:#?}", bad.len(), &bad[..bad.len().min(5)]);
 }
