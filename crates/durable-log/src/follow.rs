@@ -28,7 +28,7 @@ use std::ops::{ControlFlow, Range};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use host::{Host, OpenMode};
+use host::{DirEntry, Host, OpenMode};
 
 use crate::error::{FollowError, OpenError};
 use crate::files::Files;
@@ -233,7 +233,13 @@ impl Follower {
     fn turn(&mut self) -> Result<Turn, FollowError> {
         let Some(here) = self.here.take() else { return self.find() };
         let mut good = self.read(&here, None)?;
-        let base = match self.around(&here.segment) {
+        let mut around = self.around(&here.segment);
+        if matches!(around, Around::Last) && good.end != here.place {
+            // A cut that is under way has removed the segments behind it, and with them the word where this
+            // one ends; when it is no longer under way, the names say so.
+            around = if self.is_being_cut()? { Around::Gone } else { self.around(&here.segment) };
+        }
+        let base = match around {
             Around::Gone => return self.find(),
             Around::Before(next) if next.header.base.at <= here.place.at => {
                 return self.cross(&here, *next);
@@ -411,7 +417,13 @@ impl Follower {
             headers = self.survey();
         }
         let Some(headers) = headers? else { return Ok(Turn::Nothing) };
-        let Some(first) = headers.first() else { return Ok(Turn::Nothing) };
+        let (Some(first), Some(last)) = (headers.first(), headers.last()) else {
+            return Ok(Turn::Nothing);
+        };
+        // Epochs only rise: the newest segment was removed for one that is about to come.
+        if self.epoch.is_some_and(|epoch| epoch > last.epoch) {
+            return Ok(Turn::Nothing);
+        }
         let wanted = *self.wanted.get_or_insert(first.base.offset);
         let later = |header: &Header| self.epoch.is_some_and(|epoch| header.epoch > epoch);
         // The later epoch may have begun before the first segment.
@@ -436,11 +448,23 @@ impl Follower {
         }
     }
 
-    /// The headers of all segments; `None` when they changed meanwhile.
+    fn list(&self) -> Result<Vec<DirEntry>, OpenError> {
+        let listed = self.files.host.disk.list(&self.dir);
+        listed.map_err(|source| OpenError::Io { path: self.dir.clone(), source })
+    }
+
+    /// Whether the log's end was decided to be elsewhere and its segments do not all say so yet.
+    fn is_being_cut(&self) -> Result<bool, OpenError> {
+        Ok(self.list()?.iter().any(|entry| segment::cut_number(&entry.name).is_some()))
+    }
+
+    /// The headers of all segments; `None` when they changed meanwhile or are about to.
     fn survey(&self) -> Result<Option<Vec<Header>>, OpenError> {
         let from = LowWater::read(&self.files.host, &self.dir)?.map_or(0, |mark| mark.segment);
-        let listed = self.files.host.disk.list(&self.dir);
-        let listed = listed.map_err(|source| OpenError::Io { path: self.dir.clone(), source })?;
+        let listed = self.list()?;
+        if listed.iter().any(|entry| segment::cut_number(&entry.name).is_some()) {
+            return Ok(None);
+        }
         let names = listed.iter().map(|entry| &*entry.name);
         let mut numbers: Vec<u64> =
             names.filter_map(segment::number).filter(|number| *number >= from).collect();

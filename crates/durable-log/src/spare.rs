@@ -101,7 +101,11 @@ impl Core {
         let life = lock(&self.spares).life;
         let name = format!("spare-{life:016x}-{}{UNFINISHED_SUFFIX}", segment.header.number);
         let path = self.dir.join(name);
-        self.host.disk.rename(&segment.path, &path)?;
+        match self.host.disk.rename(&segment.path, &path) {
+            // A trim that failed after this renamed it.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            result => result?,
+        }
         Ok(Some(Parked { path, bytes }))
     }
 

@@ -82,7 +82,7 @@ impl Log {
 impl Core {
     /// Removes so many segments, of which there are more. The caller holds the trim lock.
     ///
-    /// The log is seen to begin later only once that is durable.
+    /// The log is seen to begin later only once that is durable, or may be.
     fn remove_oldest(&self, count: usize) -> Result<(), TrimError> {
         match count {
             0 => Ok(()),
@@ -120,7 +120,10 @@ impl Core {
                 Err(error) if is_no_space(&error) => {
                     return (0..count).try_for_each(|_| self.remove_one());
                 }
-                Err(source) => return Err(self.dir_error(source)),
+                Err(source) => {
+                    self.heed_mark(mark, count);
+                    return Err(self.dir_error(source));
+                }
             }
         }
         let removed =
@@ -150,6 +153,14 @@ impl Core {
         self.keep(blanks);
         let_go(gone);
         Ok(())
+    }
+
+    /// After an error while the mark was left: if it is there, it counts, though a power cut may take it
+    /// back. What is below it keeps its files until the log is opened again.
+    fn heed_mark(&self, mark: LowWater, count: usize) {
+        if matches!(LowWater::read(&self.host, &self.dir), Ok(Some(found)) if found == mark) {
+            self.change_segments(|list| drop(list.files.drain(..count)));
+        }
     }
 
     /// A handle that has ended must not touch what another one may own.

@@ -119,8 +119,7 @@ impl Shared {
         if !matches!(rolled, Ok(()) | Err(PackError::Commit(CommitError::NoSpace))) {
             return rolled;
         }
-        let sealed: Vec<_> =
-            self.log.segments().into_iter().filter(|info| info.sealed).collect();
+        let sealed: Vec<_> = self.log.segments().into_iter().filter(|info| info.sealed).collect();
         let steps = if self.is_disk_low() { 1 } else { sealed.len() };
         for step in sealed.chunks(steps.max(1)) {
             if let Some(last) = step.last() {

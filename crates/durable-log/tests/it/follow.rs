@@ -609,7 +609,11 @@ impl Reader {
                 life.copy_from_slice(&followed.bytes[8..16]);
                 let life = u64::from_le_bytes(life);
                 assert_eq!(followed.bytes, record(self.next, life));
-                assert!(followed.at > self.at || self.next == 0);
+                assert!(
+                    followed.at > self.at || self.next == 0,
+                    "record {} of epoch {} at {}, the one before it at {} in epoch {}",
+                    followed.offset, followed.epoch, followed.at, self.at, self.epoch,
+                );
                 self.at = followed.at;
                 self.next += 1;
                 self.read += 1;
@@ -627,7 +631,8 @@ impl Reader {
             }
             Err(FollowError::Trimmed { start }) => {
                 assert!(start.get() > self.next);
-                self.next = start.get();
+                // Of a log that was cut and grew again, places are lower than before.
+                (self.next, self.at) = (start.get(), Location::new(0));
                 self.follower.seek(start);
                 self.trims += 1;
             }

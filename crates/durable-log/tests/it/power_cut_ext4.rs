@@ -379,7 +379,13 @@ impl Known {
                 let lie = self.in_vain.is_some_and(|first| end > first);
                 assert!(!lie, "{end} was promised without power, {:?} appended", self.in_vain);
             }
-            Said::Trimmed { .. } | Said::Cut { .. } => {}
+            // Which of them is there after it, and whether what was cut is, is open; a process that goes on
+            // appends where it cut.
+            Said::Cut { end, .. } => {
+                self.records.split_off(&end);
+                self.durable = self.durable.min(end);
+            }
+            Said::Trimmed { .. } => {}
             said => self.hear(said.words()),
         }
     }

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use durable_log::{Log, Offset, OpenError, Retention};
+use durable_log::{Log, Offset, OpenError, Retention, TrimError};
 use host::sim::{Kept, Lost, Machine, Seeded};
 
 use crate::support::{Place, all};
@@ -257,4 +257,43 @@ fn the_committer_ends_an_old_segment_of_an_idle_log() {
     }
     drop(committer);
     assert_eq!(log.positions().durable, Offset::new(1));
+}
+
+#[test]
+fn a_trim_goes_on_after_a_failed_sync_of_the_directory() {
+    let machine = Machine::new(1);
+    let place = Place::on(&machine);
+    let log = place.open();
+    fill(&log, 9);
+    let second = log.segments()[1].first;
+    // The file loses its name first, then comes the sync.
+    machine.fail_at(machine.counts().operations + 2);
+    assert!(matches!(log.trim(second), Err(TrimError::Io { .. })));
+    assert_eq!(log.trim(second).unwrap(), second);
+}
+
+#[test]
+fn a_cut_after_a_trim_of_many_that_failed_anywhere_leaves_a_log_that_opens() {
+    for operation in 1.. {
+        let machine = Machine::new(1);
+        let place = Place::on(&machine);
+        let log = place.open();
+        fill(&log, 15);
+        let planned = machine.counts().operations + operation;
+        machine.fail_at(planned);
+        log.trim(Offset::new(9)).map_or_else(|error| println!("{operation}: {error}"), drop);
+        if machine.counts().operations < planned {
+            break;
+        }
+        let cut = log.positions().start.max(Offset::new(4));
+        let log = log.truncate_after(cut).unwrap_or_else(|error| panic!("{operation}: {error}"));
+        assert_eq!(log.positions().durable, cut);
+    }
+}
+
+fn fill(log: &Log, records: u8) {
+    for n in 0..records {
+        log.append(&[&[n; 1000]]).unwrap();
+        log.sync().unwrap();
+    }
 }
