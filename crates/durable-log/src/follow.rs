@@ -310,7 +310,9 @@ impl Follower {
     fn cross(&mut self, here: &Here, next: Segment) -> Result<Turn, FollowError> {
         self.batch.clear();
         let Header { base, epoch, .. } = next.header;
-        if base.at < here.place.at && epoch > here.segment.header.epoch {
+        // The place may be one that was walked to again, below what was handed out.
+        let replaces = base.at < here.place.at || self.shown && base.offset < self.next_offset();
+        if replaces && epoch > here.segment.header.epoch {
             return Ok(self.rewind(next));
         }
         if base.at == here.place.at && base.offset != here.place.offset {
