@@ -612,7 +612,11 @@ impl Reader {
                 assert!(
                     followed.at > self.at || self.next == 0,
                     "record {} of epoch {} at {}, the one before it at {} in epoch {}",
-                    followed.offset, followed.epoch, followed.at, self.at, self.epoch,
+                    followed.offset,
+                    followed.epoch,
+                    followed.at,
+                    self.at,
+                    self.epoch,
                 );
                 self.at = followed.at;
                 self.next += 1;
