@@ -174,7 +174,7 @@ fn build(root: &Path) -> anyhow::Result<Tests> {
     command.args(["--features", "mutation", "--message-format", "json-render-diagnostics"]);
     let mut program = None;
     let built = process::run_seeing(&mut command, |line| {
-        program = executable(line).map(PathBuf::from).or(program.take());
+        program = executable(line).map(PathBuf::from).or_else(|| program.take());
         false
     })?;
     anyhow::ensure!(built, "the tests do not build");
