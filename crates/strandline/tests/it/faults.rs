@@ -64,7 +64,7 @@ fn a_damaged_journal_is_refused_with_file_and_offset() {
     let ended = run(&mut serve_command(&data, &[]), b"");
     assert_eq!(ended.status.code(), Some(1));
     assert!(
-        ended.stderr.contains("00000000000000000001.seg: damaged at byte 64"),
+        ended.stderr.contains("00000000000000000001.seg: damaged at byte 128"),
         "{}",
         ended.stderr
     );
