@@ -2,8 +2,9 @@
 //!
 //! One segment goes by its name alone. Of several names a power cut may keep any, so several go by a
 //! low-water mark (`crate::low_water`) first; then their order does not matter and one sync of the
-//! directory is enough. A disk without room for the mark has them go one by one. Readers that hold a segment keep it: its file then only loses its name. Files
-//! that nobody holds become spares (`crate::spare`).
+//! directory is enough. A disk without room for the mark has them go one by one. Readers that hold a
+//! segment keep it: its file then only loses its name. Files that nobody holds become spares
+//! (`crate::spare`).
 
 use std::io;
 use std::sync::Arc;
