@@ -13,6 +13,7 @@ mod limits;
 mod logs;
 mod machine;
 mod measure;
+mod node;
 mod null_fuse;
 mod options;
 mod page;

@@ -85,6 +85,23 @@ pub(crate) trait Pair {
     }
 }
 
+/// A subject and a limit that are closures.
+pub(crate) struct Both<S, L>(pub(crate) S, pub(crate) L);
+
+impl<S, L> Pair for Both<S, L>
+where
+    S: FnMut() -> anyhow::Result<f64>,
+    L: FnMut() -> anyhow::Result<f64>,
+{
+    fn subject(&mut self) -> anyhow::Result<f64> {
+        self.0()
+    }
+
+    fn limit(&mut self) -> anyhow::Result<f64> {
+        self.1()
+    }
+}
+
 /// What the turns of one pair gave.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Outcome {

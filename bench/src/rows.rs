@@ -7,6 +7,7 @@
 mod append;
 mod cache;
 mod cold;
+mod copies;
 mod durable;
 mod fetch;
 mod files;
@@ -20,6 +21,7 @@ mod reads;
 mod recovery;
 mod retention;
 mod sync;
+mod wal;
 mod writers;
 
 use std::fmt;
@@ -33,6 +35,8 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Row> {
     let files: [&[Row]; _] = [
         &append::ROWS,
         &cache::ROWS,
+        &copies::ROWS,
+        &wal::ROWS,
         &sync::ROWS,
         &interval::ROWS,
         &writers::ROWS,

@@ -26,14 +26,14 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::hint::black_box;
-use std::ops::{Deref, DerefMut, Range};
+use std::ops::Range;
 use std::time::Duration;
 
 use block_cache::{BlockCache, Generation, Options, PIECE_BYTES, PieceId};
 
-use crate::limits::memory::Rings;
+use crate::limits::memory::{Aligned, Rings};
 use crate::measure::{
-    Context, Pair, cores, megabytes_per_second, micros, nanos_each, timed, timed_threads,
+    Both, Context, Pair, cores, megabytes_per_second, micros, nanos_each, timed, timed_threads,
 };
 use crate::rows::{MEGABYTES_PER_SECOND, MICROS, Row, Unit};
 
@@ -222,56 +222,9 @@ fn cache(budget_bytes: u64) -> BlockCache {
     BlockCache::new(Options { budget_bytes })
 }
 
-/// Bytes that begin at a page of memory: how two buffers lie to each other can halve the speed of a copy.
-struct Aligned {
-    bytes: Vec<u8>,
-    from: usize,
-    len: usize,
-}
-
-impl Aligned {
-    /// So many bytes, all of them touched.
-    fn new(len: usize) -> Self {
-        let bytes = vec![0x5A; len + 4096];
-        let from = bytes.as_ptr().align_offset(4096);
-        Self { bytes, from, len }
-    }
-}
-
-impl Deref for Aligned {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        &self.bytes[self.from..self.from + self.len]
-    }
-}
-
-impl DerefMut for Aligned {
-    fn deref_mut(&mut self) -> &mut [u8] {
-        &mut self.bytes[self.from..self.from + self.len]
-    }
-}
-
 /// A generation for the n-th operation.
 fn nth(number: usize) -> Generation {
     Generation::new(number as u64)
-}
-
-/// A subject and a limit that are closures.
-struct Both<S, L>(S, L);
-
-impl<S, L> Pair for Both<S, L>
-where
-    S: FnMut() -> anyhow::Result<f64>,
-    L: FnMut() -> anyhow::Result<f64>,
-{
-    fn subject(&mut self) -> anyhow::Result<f64> {
-        self.0()
-    }
-
-    fn limit(&mut self) -> anyhow::Result<f64> {
-        self.1()
-    }
 }
 
 /// Where the n-th write of `size` bytes goes when files take turns: file and offset.
