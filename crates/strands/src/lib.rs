@@ -21,6 +21,7 @@
 
 mod admit;
 mod apply;
+mod collect;
 mod commit;
 mod error;
 mod extents;

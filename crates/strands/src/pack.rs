@@ -21,7 +21,7 @@ use std::time::Duration;
 use block_store::{BLOCK_BYTES_MAX, BLOCK_PIECES_MAX, Block, BlockBuilder, BlockName, PutError};
 use bytes::Bytes;
 
-use crate::commit::{Commit, DOMAIN, Op};
+use crate::commit::{Commit, Op};
 use crate::error::{CommitError, ReadError};
 use crate::extents::{self, Extent};
 use crate::pieces::Placed;
@@ -225,12 +225,9 @@ impl Shared {
     }
 
     fn put_and_commit(&self, runs: &[Run], before: Position) -> Result<(), PackError> {
-        let name = BlockName {
-            domain: DOMAIN,
-            epoch: self.opening.epoch,
-            counter: self.next_block.fetch_add(1, Ordering::Relaxed),
-        };
-        let (block, extents) = build(name, runs)?;
+        // In flight until the extents are committed, or the block is given up.
+        let minted = self.block_mint.mint();
+        let (block, extents) = build(minted.name(), runs)?;
         let bytes: u64 = runs.iter().map(|run| u64::from(run.len)).sum();
         self.blocks.put(&block).map_err(|error| match error {
             PutError::NoSpace { .. } => PackError::NoSpace(error.to_string()),

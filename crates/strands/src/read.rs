@@ -34,7 +34,11 @@ pub(crate) enum Holes {
 pub(crate) struct ReadPlan {
     strand: StrandId,
     start: u64,
+    len: u32,
+    holes: Holes,
     parts: Vec<Part>,
+    /// [`crate::shared::State::extent_changes`] before it was made.
+    extent_changes: u64,
 }
 
 #[derive(Debug)]
@@ -74,11 +78,11 @@ impl Shared {
         let end = start
             .checked_add(len.into())
             .ok_or_else(|| unresolvable(start, "a range beyond the largest offset".to_owned()))?;
-        let parts = self.parts(strand, start, end)?;
+        let (parts, extent_changes) = self.parts(strand, start, end)?;
         if self.read_state().removed.contains_key(&strand) {
             return Err(unresolvable(start, "the strand was removed".to_owned()));
         }
-        let plan = ReadPlan { strand, start, parts };
+        let plan = ReadPlan { strand, start, len, holes, parts, extent_changes };
         match (holes, plan.first_hole()) {
             (Holes::Refuse, Some(offset)) => {
                 Err(unresolvable(offset, "neither the journal nor a block holds it".to_owned()))
@@ -87,21 +91,24 @@ impl Shared {
         }
     }
 
-    /// Where `start..end` lies, as of one moment.
+    /// Where `start..end` lies, as of one moment, and the count of [`State::extent_changes`] then.
+    ///
+    /// [`State::extent_changes`]: crate::shared::State::extent_changes
     ///
     /// Extents are rows that are read one after the other, so a pack or a truncate between two of them
     /// would show a state that never was: then all is read again, and in the end under the lock that
     /// keeps it as it is.
-    fn parts(&self, strand: StrandId, start: u64, end: u64) -> Result<Vec<Part>, ReadError> {
+    fn parts(&self, strand: StrandId, start: u64, end: u64) -> Result<(Vec<Part>, u64), ReadError> {
         for _ in 0..UNLOCKED_TRIES {
             let before = self.read_state().extent_changes;
             let parts = self.parts_once(strand, start, end);
             if self.read_state().extent_changes == before {
-                return parts;
+                return parts.map(|parts| (parts, before));
             }
         }
         let _extents = self.lock_extents(std::iter::once(strand));
-        self.parts_once(strand, start, end)
+        let now = self.read_state().extent_changes;
+        Ok((self.parts_once(strand, start, end)?, now))
     }
 
     fn parts_once(&self, strand: StrandId, start: u64, end: u64) -> Result<Vec<Part>, ReadError> {
@@ -164,7 +171,7 @@ impl Shared {
     /// Reads what was planned. Bytes that cannot be found are also told to the operator, at most once
     /// in [`WARN_EVERY`]: a client that tries for ever does not look into blocks.
     pub(crate) fn fetch(&self, plan: ReadPlan) -> Result<Bytes, ReadError> {
-        let fetched = plan.fetch(&self.blocks);
+        let fetched = self.fetch_planned(plan);
         if let Err(error) = &fetched {
             let now = self.host.clock.monotonic();
             let mut warned = lock(&self.warned);
@@ -177,6 +184,41 @@ impl Shared {
     }
 }
 
+impl Shared {
+    /// Reads what was planned, and plans again when a block is gone that collection may have taken: what
+    /// replaced it was committed before it went. When no extents have changed, it is lost.
+    fn fetch_planned(&self, mut plan: ReadPlan) -> Result<Bytes, ReadError> {
+        for _ in 0..PLANS_MAX {
+            match plan.fetch(&self.blocks) {
+                Ok(bytes) => return Ok(bytes),
+                Err(FetchError::Other(error)) => return Err(error),
+                Err(FetchError::Missing(error)) => {
+                    if self.read_state().extent_changes == plan.extent_changes {
+                        return Err(error);
+                    }
+                    plan = self.plan_read(plan.strand, plan.start, plan.len, plan.holes)?;
+                }
+            }
+        }
+        plan.fetch(&self.blocks).map_err(FetchError::into_inner)
+    }
+}
+
+/// Why planned bytes did not come.
+enum FetchError {
+    /// A block is not there.
+    Missing(ReadError),
+    Other(ReadError),
+}
+
+impl FetchError {
+    fn into_inner(self) -> ReadError {
+        match self {
+            Self::Missing(error) | Self::Other(error) => error,
+        }
+    }
+}
+
 impl ReadPlan {
     /// Whether no block has to be read, so that the bytes come from the page cache or memory.
     pub(crate) fn is_at_hand(&self) -> bool {
@@ -184,7 +226,7 @@ impl ReadPlan {
     }
 
     /// Reads the bytes. One part comes back as it lies; several are gathered.
-    fn fetch(self, blocks: &Arc<dyn BlockStore>) -> Result<Bytes, ReadError> {
+    fn fetch(&self, blocks: &Arc<dyn BlockStore>) -> Result<Bytes, FetchError> {
         let mut at = self.start;
         let mut gathered = BytesMut::new();
         let many = self.parts.len() > 1;
@@ -207,14 +249,20 @@ impl ReadPlan {
         part: &Part,
         at: u64,
         blocks: &Arc<dyn BlockStore>,
-    ) -> Result<Bytes, ReadError> {
+    ) -> Result<Bytes, FetchError> {
         let unresolvable =
             |why: String| ReadError::Unresolvable { strand: self.strand, offset: at, why };
         match part {
-            Part::Journal(slice) => slice.read().map_err(|error| unresolvable(error.to_string())),
-            Part::Block { name, range } => {
-                blocks.read(*name, range.clone()).map_err(|error| unresolvable(error.to_string()))
+            Part::Journal(slice) => {
+                slice.read().map_err(|error| FetchError::Other(unresolvable(error.to_string())))
             }
+            Part::Block { name, range } => blocks.read(*name, range.clone()).map_err(|error| {
+                let wrap = match error {
+                    block_store::ReadError::Missing { .. } => FetchError::Missing,
+                    _ => FetchError::Other,
+                };
+                wrap(unresolvable(error.to_string()))
+            }),
             Part::Hole { len } => Ok(Bytes::from(vec![0; *len as usize])),
         }
     }
@@ -342,6 +390,9 @@ fn precedes(order: Order, one: &[u8], other: &[u8]) -> bool {
 
 /// How often a read is planned without a lock before it takes one.
 const UNLOCKED_TRIES: u32 = 8;
+
+/// How often a read is planned again because blocks went while it was under way.
+const PLANS_MAX: u32 = 4;
 
 /// Between two warnings about bytes that cannot be found.
 const WARN_EVERY: Duration = Duration::from_secs(10);

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::ops::Bound;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::AtomicBool;
 use std::sync::{
     Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
 };
@@ -15,6 +15,7 @@ use host::{Host, Monotonic};
 use meta_store::MetaStore;
 use tokio::sync::{Notify, watch};
 
+use crate::collect::BlockMint;
 use crate::commit::{Commit, Op};
 use crate::error::{CommitError, ReadError};
 use crate::extents::{self, Rows};
@@ -42,7 +43,7 @@ pub(crate) struct Shared {
     /// striped. Taken before the state's lock, and in order.
     extent_locks: [Mutex<()>; EXTENT_STRIPES],
     pub(crate) mint: Mutex<Mint>,
-    pub(crate) next_block: AtomicU64,
+    pub(crate) block_mint: BlockMint,
     /// Wakes the packer; the flag says that somebody wants a round whatever the triggers say.
     pub(crate) pack_wanted: Mutex<bool>,
     pub(crate) pack_wake: Condvar,
@@ -139,7 +140,7 @@ impl Shared {
             opening,
             extent_locks: std::array::from_fn(|_| Mutex::new(())),
             mint: Mutex::new(mint),
-            next_block: AtomicU64::new(0),
+            block_mint: BlockMint::new(opening.epoch),
             pack_wanted: Mutex::new(false),
             pack_wake: Condvar::new(),
             pack_hinted: AtomicBool::new(false),
