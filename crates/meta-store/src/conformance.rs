@@ -22,6 +22,7 @@ pub fn check_all(make: &dyn Fn() -> Box<dyn MetaStore>) {
     the_last_change_of_a_row_in_a_batch_wins(&*make());
     scans_give_every_range_in_both_orders(&*make());
     a_scan_shows_one_moment(&*make());
+    a_snapshot_stays_as_it_was(&*make());
     the_applied_position_goes_with_the_commit(&*make());
     a_refused_commit_changes_nothing(&*make());
     rows_up_to_the_limits_are_kept(&*make());
@@ -180,6 +181,44 @@ fn a_scan_shows_one_moment(store: &dyn MetaStore) {
     assert_eq!(seen, 91, "rows before the break, each once");
     assert_eq!(value(store, table, &[11]), Some(Bytes::from_static(b"new")));
     assert_eq!(rows(store, table, ALL, Order::Ascending).len(), 199);
+}
+
+fn a_snapshot_stays_as_it_was(store: &dyn MetaStore) {
+    let empty = store.snapshot().expect("snapshot");
+    let mut batch = Batch::new();
+    for key in 0..50u8 {
+        batch.put(Table(1), vec![key], &b"old"[..]).put(Table(2), vec![key], vec![key]);
+    }
+    store.commit(&batch, Applied(7)).expect("commit");
+    let taken = store.snapshot().expect("snapshot");
+    let mut batch = Batch::new();
+    batch.put(Table(1), vec![3], &b"new"[..]).delete(Table(2), vec![4]).put(
+        Table(9),
+        vec![1],
+        vec![1],
+    );
+    store.commit(&batch, Applied(9)).expect("commit");
+    let count = |snapshot: &dyn crate::Snapshot, table, range, order| {
+        let mut seen = Vec::new();
+        let mut keep = |key: &[u8], value: &[u8]| {
+            seen.push((key.to_vec(), value.to_vec()));
+            if seen.len() == 45 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        };
+        snapshot.scan(table, range, order, &mut keep).expect("scan");
+        seen
+    };
+    assert_eq!((empty.applied(), taken.applied()), (Applied(0), Applied(7)));
+    assert_eq!(count(&*empty, Table(1), ALL, Order::Ascending), []);
+    assert_eq!(count(&*taken, Table(9), ALL, Order::Ascending), []);
+    let old = count(&*taken, Table(1), ALL, Order::Ascending);
+    assert_eq!(old.len(), 45, "it ends where it is broken off");
+    assert!(old.iter().all(|(_, value)| value == b"old"));
+    let upper = (Bound::Excluded(&[2][..]), Bound::Included(&[5][..]));
+    let keys = count(&*taken, Table(2), upper, Order::Descending);
+    assert_eq!(keys, [5, 4, 3].map(|key| (vec![key], vec![key])));
+    drop(taken);
+    assert_eq!(rows(store, Table(1), ALL, Order::Ascending).len(), 50);
+    assert_eq!(value(store, Table(1), &[3]), Some(Bytes::from_static(b"new")));
 }
 
 fn the_applied_position_goes_with_the_commit(store: &dyn MetaStore) {

@@ -29,7 +29,9 @@ use fjall::{
     Database, Error, Guard, Keyspace, KeyspaceCreateOptions, LsmError, PersistMode, Readable,
 };
 
-use crate::{Applied, Batch, KeyRange, MetaError, MetaStore, OpenError, Order, Table, Visit};
+use crate::{
+    Applied, Batch, KeyRange, MetaError, MetaStore, OpenError, Order, Snapshot, Table, Visit,
+};
 
 /// Blocks of the tree that the engine keeps in memory.
 const CACHE_BYTES_MAX: u64 = 16 * 1024 * 1024;
@@ -109,14 +111,7 @@ impl MetaStore for Fjall {
         order: Order,
         visit: &mut Visit<'_>,
     ) -> Result<(), MetaError> {
-        if crate::memory::is_empty(range) {
-            return Ok(());
-        }
-        let rows = self.database.snapshot().range(&self.rows, row_range(table, range));
-        match order {
-            Order::Ascending => show(rows, visit),
-            Order::Descending => show(rows.rev(), visit),
-        }
+        scan(&self.database.snapshot(), &self.rows, (table, range), order, visit)
     }
 
     fn commit(&self, batch: &Batch, applied: Applied) -> Result<(), MetaError> {
@@ -139,10 +134,67 @@ impl MetaStore for Fjall {
         Applied(self.applied.load(Ordering::Acquire))
     }
 
+    fn snapshot(&self) -> Result<Box<dyn Snapshot>, MetaError> {
+        let engine = self.database.snapshot();
+        let applied = match engine.get(&self.rows, APPLIED_KEY).map_err(read_error)? {
+            None => 0,
+            Some(bytes) => position(&bytes).ok_or_else(|| MetaError::Damaged {
+                why: format!("the applied position has {} bytes", bytes.len()),
+            })?,
+        };
+        Ok(Box::new(Moment { engine, rows: self.rows.clone(), applied: Applied(applied) }))
+    }
+
     fn sync(&self) -> Result<Applied, MetaError> {
         let covered = self.applied();
         self.database.persist(PersistMode::SyncData).map_err(|error| write_error(&error))?;
         Ok(covered)
+    }
+}
+
+/// A snapshot of the engine, and the position that it holds.
+struct Moment {
+    engine: fjall::Snapshot,
+    rows: Keyspace,
+    applied: Applied,
+}
+
+impl fmt::Debug for Moment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Moment").field("applied", &self.applied).finish_non_exhaustive()
+    }
+}
+
+impl Snapshot for Moment {
+    fn applied(&self) -> Applied {
+        self.applied
+    }
+
+    fn scan(
+        &self,
+        table: Table,
+        range: KeyRange<'_>,
+        order: Order,
+        visit: &mut Visit<'_>,
+    ) -> Result<(), MetaError> {
+        scan(&self.engine, &self.rows, (table, range), order, visit)
+    }
+}
+
+fn scan(
+    engine: &fjall::Snapshot,
+    rows: &Keyspace,
+    (table, range): (Table, KeyRange<'_>),
+    order: Order,
+    visit: &mut Visit<'_>,
+) -> Result<(), MetaError> {
+    if crate::memory::is_empty(range) {
+        return Ok(());
+    }
+    let found = engine.range(rows, row_range(table, range));
+    match order {
+        Order::Ascending => show(found, visit),
+        Order::Descending => show(found.rev(), visit),
     }
 }
 

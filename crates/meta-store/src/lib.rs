@@ -102,6 +102,14 @@ pub trait MetaStore: Debug + Send + Sync {
     /// The position of the latest commit; [`Applied`]`(0)` for a new store.
     fn applied(&self) -> Applied;
 
+    /// The rows as they are now, to be read while the store goes on. Cheap to take; what is changed or
+    /// deleted meanwhile keeps its room until it is dropped.
+    ///
+    /// # Errors
+    ///
+    /// [`MetaError::Io`] and [`MetaError::Damaged`].
+    fn snapshot(&self) -> Result<Box<dyn Snapshot>, MetaError>;
+
     /// Returns when every commit that returned before the call survives a power cut, with the position
     /// that this covers.
     ///
@@ -109,4 +117,23 @@ pub trait MetaStore: Debug + Send + Sync {
     ///
     /// [`MetaError::Stopped`], final for this handle: after a failed sync nobody knows what the disk holds.
     fn sync(&self) -> Result<Applied, MetaError>;
+}
+
+/// The rows of one moment, whatever the store became since: what [`MetaStore::snapshot`] gives.
+pub trait Snapshot: Debug + Send + Sync {
+    /// The position of the last commit that is in it.
+    fn applied(&self) -> Applied;
+
+    /// As [`MetaStore::scan`], of that moment.
+    ///
+    /// # Errors
+    ///
+    /// [`MetaError::Io`] and [`MetaError::Damaged`].
+    fn scan(
+        &self,
+        table: Table,
+        range: KeyRange<'_>,
+        order: Order,
+        visit: &mut Visit<'_>,
+    ) -> Result<(), MetaError>;
 }

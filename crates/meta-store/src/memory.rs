@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
-use crate::{Applied, Batch, KeyRange, MetaError, MetaStore, Order, Table, Visit};
+use crate::{Applied, Batch, KeyRange, MetaError, MetaStore, Order, Snapshot, Table, Visit};
 
 /// A store that lives as long as its process.
 #[derive(Debug, Default)]
@@ -88,14 +88,7 @@ impl MetaStore for Memory {
         visit: &mut Visit<'_>,
     ) -> Result<(), MetaError> {
         let Some(rows) = self.state().live.tables.get(&table).cloned() else { return Ok(()) };
-        if is_empty(range) {
-            return Ok(());
-        }
-        let mut show = |(key, value): (&Bytes, &Bytes)| visit(key, value);
-        let _stopped = match order {
-            Order::Ascending => rows.range::<[u8], _>(range).try_for_each(&mut show),
-            Order::Descending => rows.range::<[u8], _>(range).rev().try_for_each(&mut show),
-        };
+        show(&rows, range, order, visit);
         Ok(())
     }
 
@@ -111,12 +104,46 @@ impl MetaStore for Memory {
         self.state().live.applied
     }
 
+    fn snapshot(&self) -> Result<Box<dyn Snapshot>, MetaError> {
+        Ok(Box::new(self.state().live.clone()))
+    }
+
     fn sync(&self) -> Result<Applied, MetaError> {
         let mut state = self.state();
         state.unsynced.clear();
         state.durable = state.live.clone();
         Ok(state.live.applied)
     }
+}
+
+impl Snapshot for Image {
+    fn applied(&self) -> Applied {
+        self.applied
+    }
+
+    fn scan(
+        &self,
+        table: Table,
+        range: KeyRange<'_>,
+        order: Order,
+        visit: &mut Visit<'_>,
+    ) -> Result<(), MetaError> {
+        if let Some(rows) = self.tables.get(&table) {
+            show(rows, range, order, visit);
+        }
+        Ok(())
+    }
+}
+
+fn show(rows: &BTreeMap<Bytes, Bytes>, range: KeyRange<'_>, order: Order, visit: &mut Visit<'_>) {
+    if is_empty(range) {
+        return;
+    }
+    let mut show = |(key, value): (&Bytes, &Bytes)| visit(key, value);
+    let _stopped = match order {
+        Order::Ascending => rows.range::<[u8], _>(range).try_for_each(&mut show),
+        Order::Descending => rows.range::<[u8], _>(range).rev().try_for_each(&mut show),
+    };
 }
 
 /// Whether no key can lie in `range`. Maps refuse such ranges, so they are answered before.

@@ -205,6 +205,10 @@ impl meta_store::MetaStore for Stubborn {
         self.rows.applied()
     }
 
+    fn snapshot(&self) -> Result<Box<dyn meta_store::Snapshot>, meta_store::MetaError> {
+        self.rows.snapshot()
+    }
+
     fn sync(&self) -> Result<meta_store::Applied, meta_store::MetaError> {
         self.rows.sync()
     }

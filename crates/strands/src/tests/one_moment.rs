@@ -111,6 +111,10 @@ impl MetaStore for Interrupted {
         self.rows.applied()
     }
 
+    fn snapshot(&self) -> Result<Box<dyn meta_store::Snapshot>, MetaError> {
+        self.rows.snapshot()
+    }
+
     fn sync(&self) -> Result<Applied, MetaError> {
         self.rows.sync()
     }

@@ -69,6 +69,10 @@ impl MetaStore for Synced {
         self.live.applied()
     }
 
+    fn snapshot(&self) -> Result<Box<dyn meta_store::Snapshot>, MetaError> {
+        self.live.snapshot()
+    }
+
     fn sync(&self) -> Result<Applied, MetaError> {
         let applied = self.live.applied();
         let mut rows = Rows::new();
