@@ -1,18 +1,22 @@
 //! The packer: moves what is old from the journal into blocks, then lets the journal go.
 //!
-//! A round takes everything that commits before a place T wrote (T: the end of the sealed segments),
-//! in order of strand and offset, a block at a time:
+//! A round seals the journal's last segment (T: where the sealed ones end) and takes one moment: a place P
+//! behind T and all bytes that lie in the journal at P. What is packed is therefore exactly what was there
+//! at P, and with the rows of P a whole state. Then, in order of strand and offset, a block at a time:
 //!
-//! 0. check the journal up to T against its checksums;
+//! 0. wait until P is durable, and check the journal up to P against its checksums;
 //! 1. put the block, durable when it returns;
 //! 2. commit the extents: under the strands' extent locks and the state's lock it is looked again which
 //!    of the block's bytes are still current, and only those get extents;
-//! 3. when all of T is packed: wait until these commits are durable, bring the meta store past them and
+//! 3. when all of P is packed: wait until these commits are durable, bring the meta store past them and
 //!    sync it, and only then trim the journal to T.
 //!
 //! A crash between any two steps leaves a block that nobody names, or a journal that holds what a block
 //! holds as well; recovery reads both rightly. What was overwritten or cut while a block was written
-//! is newer than T and wins, because a packed operation takes out of the index only what is older.
+//! is newer than P and wins, because a packed operation takes out of the index only what is older.
+//!
+//! On a nearly full disk the round is preceded by steps that pack and trim one sealed segment each: their
+//! bytes are of no one moment, but each gives some room back.
 
 use std::ops::Range;
 use std::sync::atomic::Ordering;
@@ -20,6 +24,7 @@ use std::time::Duration;
 
 use block_store::{BLOCK_BYTES_MAX, BLOCK_PIECES_MAX, Block, BlockBuilder, BlockName, PutError};
 use bytes::Bytes;
+use durable_log::SegmentInfo;
 
 use crate::commit::{Commit, Op};
 use crate::error::{CommitError, ReadError};
@@ -119,22 +124,52 @@ impl Shared {
         if !matches!(rolled, Ok(()) | Err(PackError::Commit(CommitError::NoSpace))) {
             return rolled;
         }
-        let sealed: Vec<_> = self.log.segments().into_iter().filter(|info| info.sealed).collect();
-        let steps = if self.is_disk_low() { 1 } else { sealed.len() };
-        for step in sealed.chunks(steps.max(1)) {
-            if let Some(last) = step.last() {
-                self.pack_before(Position::of(last.next))?;
-            }
+        if rolled.is_err() || self.is_disk_low() {
+            self.pack_in_steps()?;
         }
+        rolled?;
+        self.pack_moment()?;
         let mut state = self.write_state();
         let now = self.host.clock.monotonic();
         state.unpacked_since = (state.pieces.count() > 0).then_some(now);
-        rolled
+        Ok(())
     }
 
-    fn pack_before(&self, before: Position) -> Result<(), PackError> {
-        self.verify_before(before)?;
-        let mut pieces = self.read_state().pieces.written_before(before).into_iter().peekable();
+    /// Packs and lets go one sealed segment after the other, so that each gives some room back.
+    fn pack_in_steps(&self) -> Result<(), PackError> {
+        for segment in self.sealed() {
+            let before = Position::of(segment.next);
+            self.verify_before(before)?;
+            let pieces = self.read_state().pieces.written_before(before);
+            self.pack_pieces(pieces, before)?;
+            self.trim_before(before)?;
+        }
+        Ok(())
+    }
+
+    /// Packs all that lies in the journal at one moment, and lets the sealed segments go.
+    fn pack_moment(&self) -> Result<(), PackError> {
+        // First, so that what is trimmed was there at the moment.
+        let sealed = self.sealed().last().map(|segment| Position::of(segment.next));
+        let (at, pieces) = {
+            // Commits are appended under the same lock.
+            let state = self.read_state();
+            let at = Position::of(self.log.positions().appended);
+            (at, state.pieces.written_before(at))
+        };
+        self.wait_durable(at)?;
+        self.verify_before(at)?;
+        self.pack_pieces(pieces, at)?;
+        sealed.map_or(Ok(()), |sealed| self.trim_before(sealed))
+    }
+
+    fn sealed(&self) -> Vec<SegmentInfo> {
+        self.log.segments().into_iter().filter(|segment| segment.sealed).collect()
+    }
+
+    /// Packs these pieces, which commits before `before` wrote.
+    fn pack_pieces(&self, pieces: Vec<Placed>, before: Position) -> Result<(), PackError> {
+        let mut pieces = pieces.into_iter().peekable();
         while pieces.peek().is_some() {
             if self.stopping.load(Ordering::Acquire) {
                 return Err(PackError::Stopping);
@@ -143,6 +178,11 @@ impl Shared {
             self.settle_block(runs, before)?;
             self.progress.notify_waiters();
         }
+        Ok(())
+    }
+
+    /// Lets the journal go up to `before`, of which everything is packed.
+    fn trim_before(&self, before: Position) -> Result<(), PackError> {
         let done = Position::of(self.log.positions().appended);
         self.wait_durable(done)?;
         self.settle_view(done).map_err(|error| PackError::Store(error.to_string()))?;
