@@ -2,10 +2,13 @@
 //!
 //! `make` gives a new, empty store each time. The checks panic with what is wrong.
 
+mod objects;
+
 use std::ops::ControlFlow;
 
 use crate::{
-    Block, BlockBuilder, BlockName, BlockStore, CHUNK_BYTES, Piece, PutError, ReadError, Usage,
+    Block, BlockBuilder, BlockName, BlockStore, CHUNK_BYTES, Listed, Piece, PutError, ReadError,
+    Usage,
 };
 
 /// Runs all checks.
@@ -20,6 +23,8 @@ pub fn check_all(make: &dyn Fn() -> Box<dyn BlockStore>) {
     ranges_end_with_the_payload(&*make());
     listing_is_in_order_and_stops_when_told(&*make());
     usage_follows_puts_and_deletes(&*make());
+    many_are_deleted_at_once(&*make());
+    objects::check_all(make);
 }
 
 /// A block named `counter` whose pieces have the lengths `lens`; each byte follows from its place.
@@ -129,8 +134,9 @@ fn listing_is_in_order_and_stops_when_told(store: &dyn BlockStore) {
     want.sort_unstable();
     for stop_after in [1, 3, 100] {
         let mut seen = Vec::new();
-        let mut visit = |name, bytes| {
+        let mut visit = |Listed { name, bytes, modified_ms }| {
             seen.push((name, bytes));
+            assert!(modified_ms > 0, "a block was put before there was time");
             if seen.len() == stop_after {
                 ControlFlow::Break(())
             } else {
@@ -151,4 +157,26 @@ fn usage_follows_puts_and_deletes(store: &dyn BlockStore) {
     assert_eq!(store.usage(), Usage { blocks: 2, bytes });
     assert!(store.delete(a.name()).expect("delete"));
     assert_eq!(store.usage(), Usage { blocks: 1, bytes: b.bytes().len() as u64 });
+}
+
+fn many_are_deleted_at_once(store: &dyn BlockStore) {
+    let blocks: Vec<_> = (0..5).map(|counter| sample(counter, &[10])).collect();
+    for block in &blocks {
+        store.put(block).expect("put");
+    }
+    assert_eq!(store.delete_many(&[]).expect("delete nothing"), 0);
+    let names: Vec<_> = blocks[1..4].iter().map(Block::name).collect();
+    assert_eq!(store.delete_many(&names).expect("delete"), 3);
+    let mut left = Vec::new();
+    let mut visit = |listed: Listed| {
+        left.push(listed.name);
+        ControlFlow::Continue(())
+    };
+    store.list(&mut visit).expect("list");
+    let mut want = [blocks[0].name(), blocks[4].name()];
+    want.sort_unstable();
+    assert_eq!(left, want);
+    // Names that are gone do no harm.
+    let _counted_or_not = store.delete_many(&names).expect("delete again");
+    assert_eq!(store.read(blocks[0].name(), 0..10).expect("read"), blocks[0].payload());
 }

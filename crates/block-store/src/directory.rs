@@ -12,11 +12,13 @@
 //!
 //! Invariant: `usage` counts every `.blk` file there is. Folders are never removed; one holds up to 1 GiB.
 //!
-//! Not here: the bytes of a block (`crate::format`), open handles (`handles`).
+//! Not here: the bytes of a block (`crate::format`), open handles (`handles`), the folder `objects`
+//! (`objects`).
 
 #[cfg(test)]
 mod crash_tests;
 mod handles;
+mod objects;
 
 use std::collections::HashSet;
 use std::io;
@@ -25,13 +27,14 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use host::{Disk, File, Host, OpenMode};
+use host::{DirEntry, Disk, File, Host, OpenMode};
 
 use self::handles::{Handle, Handles};
+use self::objects::ObjectFiles;
 use crate::format::{BLOCK_FILE_BYTES_MAX, HEADER_BYTES, Layout, TRAILER_BYTES};
 use crate::{
-    Block, BlockName, BlockStore, DeleteError, Footer, FormatError, ListError, OpenError, PutError,
-    ReadError, Usage,
+    Block, BlockName, BlockStore, DeleteError, Footer, FormatError, ListError, Listed, Objects,
+    OpenError, PutError, ReadError, Usage,
 };
 
 /// How much of a file's end is read at once in the hope that it holds the footer.
@@ -46,6 +49,7 @@ pub struct Directory {
     disk: Arc<dyn Disk>,
     dir: PathBuf,
     handles: Handles,
+    objects: ObjectFiles,
     state: Mutex<State>,
 }
 
@@ -57,7 +61,7 @@ struct State {
 
 /// What an entry of a folder is.
 enum Found {
-    Block(BlockName),
+    Block(Listed),
     Leftover,
     Stranger,
 }
@@ -75,15 +79,20 @@ impl Directory {
         disk.create_dir_all(dir).map_err(refused)?;
         // It may exist without being durable, if an earlier process ended before it synced the name.
         disk.sync_dir(parent(dir)).map_err(refused)?;
-        let store =
-            Self { disk, dir: dir.into(), handles: Handles::default(), state: Mutex::default() };
+        let store = Self {
+            disk,
+            dir: dir.into(),
+            handles: Handles::default(),
+            objects: ObjectFiles::new(host, dir),
+            state: Mutex::default(),
+        };
         let mut usage = Usage::default();
         let mut leftovers = Vec::new();
-        let walked = store.walk(&mut |path, found, bytes| {
+        let walked = store.walk(&mut |path, found| {
             match found {
-                Found::Block(_) => {
+                Found::Block(listed) => {
                     usage.blocks += 1;
-                    usage.bytes += bytes;
+                    usage.bytes += listed.bytes;
                 }
                 Found::Leftover => leftovers.push(path),
                 Found::Stranger => {
@@ -92,7 +101,7 @@ impl Directory {
             }
             ControlFlow::Continue(())
         });
-        walked.map_err(|ListError::Io { path, source }| OpenError::Io { path, source })?;
+        walked.map_err(|(path, source)| OpenError::Io { path, source })?;
         for path in leftovers {
             tracing::info!(path = %path.display(), "removing a block that was never finished");
             store.disk.unlink(&path).map_err(|source| OpenError::Io { path, source })?;
@@ -111,24 +120,19 @@ impl Directory {
         self.folder(name).join(format!("{name}.blk"))
     }
 
-    /// Shows `visit` each file two folders down, its kind and size, in order of name.
+    /// Shows `visit` each file two folders down and what it is, in order of name. The error comes with the
+    /// folder that could not be listed.
     fn walk(
         &self,
-        visit: &mut dyn FnMut(PathBuf, Found, u64) -> ControlFlow<()>,
-    ) -> Result<(), ListError> {
+        visit: &mut dyn FnMut(PathBuf, Found) -> ControlFlow<()>,
+    ) -> Result<(), (PathBuf, io::Error)> {
         for epoch in self.folders(&self.dir)? {
             for folder in self.folders(&epoch)? {
                 let files = self.disk.list(&folder);
-                for file in
-                    files.map_err(|source| ListError::Io { path: folder.clone(), source })?
-                {
+                for file in files.map_err(|source| (folder.clone(), source))? {
                     let path = folder.join(&file.name);
-                    let found = if file.is_dir {
-                        Found::Stranger
-                    } else {
-                        self.recognise(&path, &file.name)
-                    };
-                    if visit(path, found, file.bytes).is_break() {
+                    let found = self.recognise(&path, &file);
+                    if visit(path, found).is_break() {
                         return Ok(());
                     }
                 }
@@ -137,21 +141,24 @@ impl Directory {
         Ok(())
     }
 
-    fn folders(&self, dir: &Path) -> Result<Vec<PathBuf>, ListError> {
-        let entries =
-            self.disk.list(dir).map_err(|source| ListError::Io { path: dir.into(), source })?;
+    fn folders(&self, dir: &Path) -> Result<Vec<PathBuf>, (PathBuf, io::Error)> {
+        let entries = self.disk.list(dir).map_err(|source| (dir.into(), source))?;
         Ok(entries
             .into_iter()
-            .filter(|entry| entry.is_dir)
+            .filter(|entry| entry.is_dir && entry.name != objects::FOLDER)
             .map(|entry| dir.join(entry.name))
             .collect())
     }
 
     /// A block in a folder where it would not be looked for is a stranger.
-    fn recognise(&self, path: &Path, file_name: &str) -> Found {
-        let Some((stem, kind)) = file_name.rsplit_once('.') else { return Found::Stranger };
+    fn recognise(&self, path: &Path, entry: &DirEntry) -> Found {
+        let Some((stem, kind)) = entry.name.rsplit_once('.').filter(|_| !entry.is_dir) else {
+            return Found::Stranger;
+        };
         match (stem.parse::<BlockName>(), kind) {
-            (Ok(name), "blk") if self.path(name) == path => Found::Block(name),
+            (Ok(name), "blk") if self.path(name) == path => {
+                Found::Block(Listed { name, bytes: entry.bytes, modified_ms: entry.modified_ms })
+            }
             (Ok(_), "tmp") => Found::Leftover,
             (Ok(_) | Err(_), _) => Found::Stranger,
         }
@@ -337,14 +344,16 @@ impl BlockStore for Directory {
         }
     }
 
-    fn list(
-        &self,
-        visit: &mut dyn FnMut(BlockName, u64) -> ControlFlow<()>,
-    ) -> Result<(), ListError> {
-        self.walk(&mut |_, found, bytes| match found {
-            Found::Block(name) => visit(name, bytes),
+    fn list(&self, visit: &mut dyn FnMut(Listed) -> ControlFlow<()>) -> Result<(), ListError> {
+        let walked = self.walk(&mut |_, found| match found {
+            Found::Block(listed) => visit(listed),
             Found::Leftover | Found::Stranger => ControlFlow::Continue(()),
-        })
+        });
+        walked.map_err(|(path, source)| ListError::Io { path, source })
+    }
+
+    fn objects(&self) -> &dyn Objects {
+        &self.objects
     }
 
     fn usage(&self) -> Usage {

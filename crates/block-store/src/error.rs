@@ -35,7 +35,13 @@ pub enum PutError {
         /// The block that was to be written.
         name: BlockName,
     },
-    /// The disk refused. Whether the block exists is unknown: try again under a new name.
+    /// As many bytes wait for their upload as may. Nothing was written: wait, then try again.
+    #[error("no room for block {name} until others are uploaded")]
+    Full {
+        /// The block that was to be written.
+        name: BlockName,
+    },
+    /// The store refused. Whether the block exists is unknown: try again under a new name.
     #[error("block {name} cannot be written")]
     Io {
         /// The block that was to be written.
@@ -89,7 +95,15 @@ pub enum ReadError {
         /// What there is.
         payload_len: u32,
     },
-    /// The disk refused. It may be tried again.
+    /// The store cannot be reached, and was not asked. It will be there again some time.
+    #[error("block {name} cannot be read while the store is away: {why}")]
+    Away {
+        /// The block.
+        name: BlockName,
+        /// How that was noticed.
+        why: String,
+    },
+    /// The store refused. It may be tried again.
     #[error("block {name} cannot be read")]
     Io {
         /// The block.
@@ -116,7 +130,15 @@ impl ReadError {
 /// Why a block was not deleted.
 #[derive(Debug, thiserror::Error)]
 pub enum DeleteError {
-    /// The disk refused. It may be tried again.
+    /// The store cannot be reached, and was not asked. It will be there again some time.
+    #[error("block {name} cannot be deleted while the store is away: {why}")]
+    Away {
+        /// The block.
+        name: BlockName,
+        /// How that was noticed.
+        why: String,
+    },
+    /// The store refused. It may be tried again.
     #[error("block {name} cannot be deleted")]
     Io {
         /// The block.
@@ -130,11 +152,192 @@ pub enum DeleteError {
 /// Why blocks were not listed to the end.
 #[derive(Debug, thiserror::Error)]
 pub enum ListError {
-    /// The disk refused.
-    #[error("the block directory {} cannot be listed", path.display())]
+    /// The store cannot be reached, and was not asked. It will be there again some time.
+    #[error("blocks cannot be listed while the store is away: {why}")]
+    Away {
+        /// How that was noticed.
+        why: String,
+    },
+    /// The store refused.
+    #[error("the blocks in {} cannot be listed", path.display())]
     Io {
-        /// The directory that it refused.
+        /// The directory, or the address, that it refused.
         path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Why an object was not got.
+#[derive(Debug, thiserror::Error)]
+pub enum ObjectGetError {
+    /// No object can have that name.
+    #[error("{name:?} is not the name of an object")]
+    BadName {
+        /// What was asked for.
+        name: String,
+    },
+    /// The object exists, but is not what was put.
+    #[error("object {name} is damaged: {why} at byte {at} of {place}")]
+    Damaged {
+        /// The object.
+        name: String,
+        /// File, or address, that holds it.
+        place: String,
+        /// Where in it.
+        at: u64,
+        /// What is wrong there.
+        why: &'static str,
+    },
+    /// The object was put by a version that this one does not know. Use that version.
+    #[error("object {name} has unknown version {found} at byte {at} of {place}")]
+    UnknownVersion {
+        /// The object.
+        name: String,
+        /// File, or address, that holds it.
+        place: String,
+        /// Where the version stands.
+        at: u64,
+        /// What stands there.
+        found: u32,
+    },
+    /// The store cannot be reached, and was not asked. It will be there again some time.
+    #[error("object {name} cannot be read while the store is away: {why}")]
+    Away {
+        /// The object.
+        name: String,
+        /// How that was noticed.
+        why: String,
+    },
+    /// The store refused. It may be tried again.
+    #[error("object {name} cannot be read")]
+    Io {
+        /// The object.
+        name: String,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl ObjectGetError {
+    /// What `source` means for the object `name` that `place` holds.
+    pub(crate) fn from_format(name: &str, place: String, source: FormatError) -> Self {
+        let name = name.to_owned();
+        match source {
+            FormatError::UnknownVersion { at, found } => {
+                Self::UnknownVersion { name, place, at, found }
+            }
+            FormatError::Damaged { at, why } => Self::Damaged { name, place, at, why },
+        }
+    }
+}
+
+/// Why an object was not put.
+#[derive(Debug, thiserror::Error)]
+pub enum ObjectPutError {
+    /// No object can have that name.
+    #[error("{name:?} is not the name of an object")]
+    BadName {
+        /// What was asked for.
+        name: String,
+    },
+    /// The object can never fit.
+    #[error("object {name} has {bytes} bytes, more than an object may have")]
+    TooLarge {
+        /// The object.
+        name: String,
+        /// Its bytes.
+        bytes: u64,
+    },
+    /// The object is not as the put demanded: somebody else was there.
+    #[error("object {name} is not as expected")]
+    Conflict {
+        /// The object.
+        name: String,
+    },
+    /// No room. Make some, then try again.
+    #[error("no room for object {name}")]
+    NoSpace {
+        /// The object.
+        name: String,
+    },
+    /// As many bytes wait for their upload as may. Nothing was written: wait, then try again.
+    #[error("no room for object {name} until others are uploaded")]
+    Full {
+        /// The object.
+        name: String,
+    },
+    /// The store cannot be reached. Whether the object was put may be unknown: get it, then decide.
+    #[error("object {name} cannot be put while the store is away: {why}")]
+    Away {
+        /// The object.
+        name: String,
+        /// How that was noticed.
+        why: String,
+    },
+    /// The store refused. Whether the object was put is unknown: get it, then decide.
+    #[error("object {name} cannot be put")]
+    Io {
+        /// The object.
+        name: String,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Why objects were not listed.
+#[derive(Debug, thiserror::Error)]
+pub enum ObjectListError {
+    /// No object's name can begin so.
+    #[error("no object's name begins with {prefix:?}")]
+    BadName {
+        /// What was asked for.
+        prefix: String,
+    },
+    /// The store cannot be reached, and was not asked. It will be there again some time.
+    #[error("objects {prefix}* cannot be listed while the store is away: {why}")]
+    Away {
+        /// What was asked for.
+        prefix: String,
+        /// How that was noticed.
+        why: String,
+    },
+    /// The store refused. It may be tried again.
+    #[error("objects {prefix}* cannot be listed")]
+    Io {
+        /// What was asked for.
+        prefix: String,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Why an object was not deleted.
+#[derive(Debug, thiserror::Error)]
+pub enum ObjectDeleteError {
+    /// No object can have that name.
+    #[error("{name:?} is not the name of an object")]
+    BadName {
+        /// What was asked for.
+        name: String,
+    },
+    /// The store cannot be reached. It will be there again some time.
+    #[error("object {name} cannot be deleted while the store is away: {why}")]
+    Away {
+        /// The object.
+        name: String,
+        /// How that was noticed.
+        why: String,
+    },
+    /// The store refused. It may be tried again.
+    #[error("object {name} cannot be deleted")]
+    Io {
+        /// The object.
+        name: String,
         /// What the system said.
         #[source]
         source: io::Error,

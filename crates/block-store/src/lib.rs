@@ -7,6 +7,8 @@
 //! Two stores, one conformance suite ([`conformance`]): [`Directory`] on `host::Disk`, where a block is
 //! durable when [`BlockStore::put`] returns, and [`Memory`].
 //!
+//! Beside the blocks, a store keeps small named objects that can be replaced ([`Objects`]).
+//!
 //! Not here: who uses a block, and when one may go.
 
 pub mod conformance;
@@ -15,6 +17,7 @@ mod error;
 pub mod format;
 mod memory;
 mod name;
+mod objects;
 
 use std::fmt::Debug;
 use std::ops::{ControlFlow, Range};
@@ -22,10 +25,14 @@ use std::ops::{ControlFlow, Range};
 use bytes::Bytes;
 
 pub use directory::Directory;
-pub use error::{DeleteError, ListError, OpenError, PutError, ReadError};
+pub use error::{
+    DeleteError, ListError, ObjectDeleteError, ObjectGetError, ObjectListError, ObjectPutError,
+    OpenError, PutError, ReadError,
+};
 pub use format::{Block, BlockBuilder, Footer, FormatError, Piece, Placed};
 pub use memory::Memory;
 pub use name::{BlockName, ParseNameError};
+pub use objects::{OBJECT_BYTES_MAX, OBJECT_NAME_BYTES_MAX, Objects, PutIf, Version};
 
 /// Most payload in one block.
 pub const BLOCK_BYTES_MAX: u32 = 4 * 1024 * 1024;
@@ -45,6 +52,17 @@ pub struct Usage {
     pub bytes: u64,
 }
 
+/// A block as a listing shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// Its name.
+    pub name: BlockName,
+    /// Its bytes, with header and footer.
+    pub bytes: u64,
+    /// When it was put, by the time of day of the store's own clock: milliseconds since 1970.
+    pub modified_ms: i64,
+}
+
 /// A place for blocks. All methods block until done and may be called from any thread.
 pub trait BlockStore: Debug + Send + Sync {
     /// Stores a block. When it returns, the block survives whatever the store promises to survive (for
@@ -53,8 +71,9 @@ pub trait BlockStore: Debug + Send + Sync {
     /// # Errors
     ///
     /// [`PutError::AlreadyExists`] leaves the earlier block as it is, whatever its bytes: a name is used
-    /// once. After [`PutError::NoSpace`] and [`PutError::Io`] the block may or may not exist: try again
-    /// under a new name, and let collection find this one.
+    /// once. After [`PutError::Full`] the block does not exist: wait, then try again. After
+    /// [`PutError::NoSpace`] and [`PutError::Io`] it may or may not exist: try again under a new name,
+    /// and let collection find this one.
     fn put(&self, block: &Block) -> Result<(), PutError>;
 
     /// Reads `range` of a block's payload, its checksums verified.
@@ -78,16 +97,26 @@ pub trait BlockStore: Debug + Send + Sync {
     /// [`DeleteError`] when the store refuses; the block is still there.
     fn delete(&self, name: BlockName) -> Result<bool, DeleteError>;
 
-    /// Shows `visit` each block's name and size in bytes, header and footer included, in order of name,
-    /// until it breaks. Blocks that come or go meanwhile may be shown or not.
+    /// Deletes blocks, in as few requests as the store can, and says how many of them existed. A store that
+    /// is not told counts all.
+    ///
+    /// # Errors
+    ///
+    /// [`DeleteError`] names a block that is still there. Of the others, some are gone.
+    fn delete_many(&self, names: &[BlockName]) -> Result<u64, DeleteError> {
+        names.iter().try_fold(0, |existed, name| Ok(existed + u64::from(self.delete(*name)?)))
+    }
+
+    /// Shows `visit` each block, in order of name, until it breaks. Blocks that come or go meanwhile may be
+    /// shown or not.
     ///
     /// # Errors
     ///
     /// [`ListError`] when the store cannot say what it holds; what was shown until then exists.
-    fn list(
-        &self,
-        visit: &mut dyn FnMut(BlockName, u64) -> ControlFlow<()>,
-    ) -> Result<(), ListError>;
+    fn list(&self, visit: &mut dyn FnMut(Listed) -> ControlFlow<()>) -> Result<(), ListError>;
+
+    /// The small objects beside the blocks.
+    fn objects(&self) -> &dyn Objects;
 
     /// How many blocks and bytes there are; at once, from memory.
     fn usage(&self) -> Usage;

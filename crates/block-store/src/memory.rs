@@ -1,33 +1,57 @@
 //! Blocks in memory: for simulations, tests, and servers that keep nothing.
 
+mod objects;
+
 use std::collections::BTreeMap;
 use std::ops::{ControlFlow, Range};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
+use host::{Clock, Host};
 
+use self::objects::ObjectMap;
 use crate::{
-    Block, BlockName, BlockStore, DeleteError, Footer, ListError, PutError, ReadError, Usage,
+    Block, BlockName, BlockStore, DeleteError, Footer, ListError, Listed, Objects, PutError,
+    ReadError, Usage,
 };
 
 /// A store that lives as long as its process. Reads share the block's memory.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Memory {
-    blocks: Mutex<BTreeMap<BlockName, Block>>,
+    clock: Arc<dyn Clock>,
+    /// Each with the time when it was put.
+    blocks: Mutex<BTreeMap<BlockName, (Block, i64)>>,
+    objects: ObjectMap,
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl Memory {
-    /// An empty store.
+    /// An empty store on the real machine's clock.
     pub fn new() -> Self {
-        Self::default()
+        Self::on(&Host::real())
+    }
+
+    /// An empty store on the clock of `host`.
+    pub fn on(host: &Host) -> Self {
+        Self {
+            clock: Arc::clone(&host.clock),
+            blocks: Mutex::default(),
+            objects: ObjectMap::default(),
+        }
     }
 
     fn block(&self, name: BlockName) -> Result<Block, ReadError> {
-        self.blocks().get(&name).cloned().ok_or(ReadError::Missing { name })
+        let blocks = self.blocks();
+        blocks.get(&name).map(|(block, _)| block.clone()).ok_or(ReadError::Missing { name })
     }
 
     /// No caller's code runs under the lock, and each change is one call, so a poisoned one is whole.
-    fn blocks(&self) -> MutexGuard<'_, BTreeMap<BlockName, Block>> {
+    fn blocks(&self) -> MutexGuard<'_, BTreeMap<BlockName, (Block, i64)>> {
         self.blocks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -35,11 +59,12 @@ impl Memory {
 impl BlockStore for Memory {
     fn put(&self, block: &Block) -> Result<(), PutError> {
         let name = block.name();
+        let now_ms = self.clock.wall().millis();
         let mut blocks = self.blocks();
         if blocks.contains_key(&name) {
             return Err(PutError::AlreadyExists { name });
         }
-        blocks.insert(name, block.clone());
+        blocks.insert(name, (block.clone(), now_ms));
         Ok(())
     }
 
@@ -65,21 +90,26 @@ impl BlockStore for Memory {
         Ok(self.blocks().remove(&name).is_some())
     }
 
-    fn list(
-        &self,
-        visit: &mut dyn FnMut(BlockName, u64) -> ControlFlow<()>,
-    ) -> Result<(), ListError> {
-        let names: Vec<_> =
-            self.blocks().iter().map(|(name, block)| (*name, block.bytes().len() as u64)).collect();
-        let _stopped = names.into_iter().try_for_each(|(name, bytes)| visit(name, bytes));
+    fn list(&self, visit: &mut dyn FnMut(Listed) -> ControlFlow<()>) -> Result<(), ListError> {
+        let listed = |(name, (block, modified_ms)): (&BlockName, &(Block, i64))| Listed {
+            name: *name,
+            bytes: block.bytes().len() as u64,
+            modified_ms: *modified_ms,
+        };
+        let all: Vec<_> = self.blocks().iter().map(listed).collect();
+        let _stopped = all.into_iter().try_for_each(visit);
         Ok(())
+    }
+
+    fn objects(&self) -> &dyn Objects {
+        &self.objects
     }
 
     fn usage(&self) -> Usage {
         let blocks = self.blocks();
         Usage {
             blocks: blocks.len() as u64,
-            bytes: blocks.values().map(|block| block.bytes().len() as u64).sum(),
+            bytes: blocks.values().map(|(block, _)| block.bytes().len() as u64).sum(),
         }
     }
 }

@@ -113,6 +113,8 @@ pub struct DirEntry {
     pub is_dir: bool,
     /// Size of a file; 0 for a directory.
     pub bytes: u64,
+    /// When a file's bytes were last changed, by the time of day: milliseconds since 1970; 0 for a directory.
+    pub modified_ms: i64,
 }
 
 /// One run of the operating system, from its start to its end.

@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -51,9 +51,17 @@ impl Disk for RealDisk {
             let name = entry.file_name().to_string_lossy().into_owned();
             match entry.metadata() {
                 Ok(meta) if meta.is_dir() => {
-                    entries.push(DirEntry { name, is_dir: true, bytes: 0 })
+                    entries.push(DirEntry { name, is_dir: true, bytes: 0, modified_ms: 0 })
                 }
-                Ok(meta) => entries.push(DirEntry { name, is_dir: false, bytes: meta.len() }),
+                Ok(meta) => entries.push(DirEntry {
+                    name,
+                    is_dir: false,
+                    bytes: meta.len(),
+                    modified_ms: meta
+                        .mtime()
+                        .saturating_mul(1000)
+                        .saturating_add(meta.mtime_nsec() / 1_000_000),
+                }),
                 // Removed since the directory was read.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(error),

@@ -111,7 +111,7 @@ impl Machine {
     pub fn host(&self) -> Host {
         let boot = self.state().boot();
         Host {
-            disk: Arc::new(SimDisk::new(Arc::clone(&self.state), boot)),
+            disk: Arc::new(SimDisk::new(Arc::clone(&self.state), Arc::clone(&self.clock), boot)),
             clock: Arc::clone(&self.clock) as _,
             random: Arc::clone(&self.random) as _,
         }
@@ -731,6 +731,25 @@ mod tests {
         machine.set_wall(WallTime::from_nanos(7));
         assert_eq!(clock.wall().nanos(), 7);
         assert_eq!(clock.monotonic().since(start), Duration::from_millis(1500));
+    }
+
+    #[test]
+    fn a_directory_tells_when_each_file_was_changed() {
+        let (machine, host) = machine();
+        let modified = |name: &str| {
+            let listed = host.disk.list(Path::new(DIR)).unwrap();
+            listed.into_iter().find(|entry| entry.name == name).unwrap().modified_ms
+        };
+        let made = host.clock.wall().millis();
+        write(&host, "a", "1").unwrap();
+        machine.advance(Duration::from_millis(1500));
+        write(&host, "b", "1").unwrap();
+        rename(&host, "a", "c").unwrap();
+        sync(&host, "c").unwrap();
+        assert_eq!((modified("c"), modified("b")), (made, made + 1500));
+        machine.advance(Duration::from_millis(1));
+        host.disk.open(&path("c"), OpenMode::ReadWrite).unwrap().set_size(0).unwrap();
+        assert_eq!(modified("c"), made + 1501);
     }
 
     #[test]

@@ -271,7 +271,7 @@ impl Shared {
         let bytes: u64 = runs.iter().map(|run| u64::from(run.len)).sum();
         self.blocks.put(&block).map_err(|error| match error {
             PutError::NoSpace { .. } => PackError::NoSpace(error.to_string()),
-            PutError::AlreadyExists { .. } | PutError::Io { .. } => {
+            PutError::AlreadyExists { .. } | PutError::Full { .. } | PutError::Io { .. } => {
                 PackError::Store(error.to_string())
             }
         })?;

@@ -274,8 +274,8 @@ fn bytes_of_a_missing_block_are_an_error_and_never_zeros() {
     drop(strands);
     let blocks = Directory::open(&bed.host, &bed.dir.join("blocks")).unwrap();
     let mut names = Vec::new();
-    let all = &mut |name, _| {
-        names.push(name);
+    let all = &mut |listed: block_store::Listed| {
+        names.push(listed.name);
         std::ops::ControlFlow::Continue(())
     };
     blocks.list(all).unwrap();

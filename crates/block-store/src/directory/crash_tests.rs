@@ -5,6 +5,7 @@
 use host::sim::{Lost, Machine, Reached};
 
 use super::*;
+use crate::PutIf;
 use crate::conformance::{check_all, sample};
 
 const DIR: &str = "/data/blocks";
@@ -49,9 +50,9 @@ fn check_whole(machine: &Machine, kept: &[Block]) {
     let store = open(machine);
     let mut names = Vec::new();
     let mut bytes = 0;
-    let mut visit = |name, size| {
-        names.push(name);
-        bytes += size;
+    let mut visit = |listed: Listed| {
+        names.push(listed.name);
+        bytes += listed.bytes;
         ControlFlow::Continue(())
     };
     store.list(&mut visit).unwrap();
@@ -106,6 +107,40 @@ fn a_killed_process_and_then_a_power_cut_keep_what_was_put() {
         kept.push(next);
         machine.crash(&mut Lost);
         check_whole(&machine, &kept);
+    }
+}
+
+#[test]
+fn a_power_cut_at_any_operation_leaves_an_object_as_it_was_or_as_it_was_to_be() {
+    let puts = [b"one", b"two", b"six"].map(|content| Bytes::from_static(content));
+    let work = |host: &Host| {
+        let mut acknowledged = 0;
+        let Ok(store) = Directory::open(host, Path::new(DIR)) else { return acknowledged };
+        for (n, content) in puts.iter().enumerate() {
+            match store.objects().put("a/root", content.clone(), PutIf::Always) {
+                Ok(_) => acknowledged = n + 1,
+                Err(_) => break,
+            }
+        }
+        acknowledged
+    };
+    let whole = machine();
+    assert_eq!(work(&whole.host()), puts.len());
+    for operation in FIRST..=whole.counts().operations + 1 {
+        let machine = machine();
+        machine.crash_at(operation);
+        let acknowledged = work(&machine.host());
+        for seed in 0..40 {
+            let crashed = machine.fork();
+            crashed.crash_seeded(seed);
+            let store = open(&crashed);
+            let found = store.objects().get("a/root").unwrap();
+            let at = found.map_or(0, |(found, _)| {
+                1 + puts.iter().position(|content| *content == found).unwrap()
+            });
+            assert!((acknowledged..=acknowledged + 1).contains(&at), "operation {operation}");
+            store.objects().put("a/root", Bytes::from_static(b"next"), PutIf::Always).unwrap();
+        }
     }
 }
 

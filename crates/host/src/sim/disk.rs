@@ -9,11 +9,12 @@ use std::sync::{Arc, Mutex};
 
 use rustix::io::Errno;
 
+use crate::sim::clock::SimClock;
 use crate::sim::image::PAGE_BYTES;
 use crate::sim::outcome::{Kept, Lost, Outcome, Seeded};
 use crate::sim::tree::{Found, NodeId, Tree};
 use crate::sim::{Counts, Reached, lock};
-use crate::{DirEntry, DirLock, Disk, File, OpenMode, Space, SystemRun};
+use crate::{Clock, DirEntry, DirLock, Disk, File, OpenMode, Space, SystemRun};
 
 /// Everything about the machine's disk.
 #[derive(Clone, Debug)]
@@ -249,7 +250,7 @@ impl State {
         Ok(())
     }
 
-    fn open(&mut self, boot: u64, path: &Path, mode: OpenMode) -> io::Result<NodeId> {
+    fn open(&mut self, boot: u64, path: &Path, mode: OpenMode, now_ms: i64) -> io::Result<NodeId> {
         self.look(boot)?;
         let file = match (self.tree.find(path), mode) {
             (Ok(_), OpenMode::CreateNew) => return Err(Errno::EXIST.into()),
@@ -259,7 +260,9 @@ impl State {
                 if error.kind() == io::ErrorKind::NotFound =>
             {
                 self.operate(boot)?;
-                self.tree.create_file(path)?
+                let file = self.tree.create_file(path)?;
+                self.tree.file_mut(file)?.modified_ms = now_ms;
+                file
             }
             (Err(error), _) => return Err(error),
         };
@@ -302,6 +305,7 @@ impl State {
                 name: name.to_string_lossy().into_owned(),
                 is_dir: file.is_none(),
                 bytes: file.map_or(0, |file| file.live().size()),
+                modified_ms: file.map_or(0, |file| file.modified_ms),
             })
             .collect();
         entries.sort();
@@ -313,20 +317,23 @@ impl State {
 #[derive(Debug)]
 pub(super) struct SimDisk {
     state: Arc<Mutex<State>>,
+    clock: Arc<SimClock>,
     boot: u64,
 }
 
 impl SimDisk {
-    pub(super) fn new(state: Arc<Mutex<State>>, boot: u64) -> Self {
-        Self { state, boot }
+    pub(super) fn new(state: Arc<Mutex<State>>, clock: Arc<SimClock>, boot: u64) -> Self {
+        Self { state, clock, boot }
     }
 }
 
 impl Disk for SimDisk {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>> {
-        let file = lock(&self.state).open(self.boot, path, mode)?;
+        let now_ms = self.clock.wall().millis();
+        let file = lock(&self.state).open(self.boot, path, mode, now_ms)?;
         Ok(Arc::new(SimFile {
             state: Arc::clone(&self.state),
+            clock: Arc::clone(&self.clock),
             boot: self.boot,
             file,
             writable: mode != OpenMode::Read,
@@ -358,8 +365,9 @@ impl Disk for SimDisk {
     }
 
     fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn DirLock>>> {
+        let now_ms = self.clock.wall().millis();
         let mut state = lock(&self.state);
-        let file = state.open(self.boot, path, OpenMode::Create)?;
+        let file = state.open(self.boot, path, OpenMode::Create, now_ms)?;
         let taken = state.locks.insert(file);
         if !taken {
             state.close(self.boot, file);
@@ -386,14 +394,23 @@ impl Disk for SimDisk {
 #[derive(Debug)]
 struct SimFile {
     state: Arc<Mutex<State>>,
+    clock: Arc<SimClock>,
     boot: u64,
     file: NodeId,
     writable: bool,
 }
 
 impl SimFile {
-    fn check_writable(&self) -> io::Result<()> {
-        if self.writable { Ok(()) } else { Err(Errno::BADF.into()) }
+    /// Lets `change` at the disk, and notes when the file was changed, if it was.
+    fn change(&self, change: impl FnOnce(&mut State) -> io::Result<()>) -> io::Result<()> {
+        if !self.writable {
+            return Err(Errno::BADF.into());
+        }
+        let now_ms = self.clock.wall().millis();
+        let mut state = lock(&self.state);
+        change(&mut state)?;
+        state.tree.file_mut(self.file)?.modified_ms = now_ms;
+        Ok(())
     }
 }
 
@@ -405,8 +422,7 @@ impl File for SimFile {
     }
 
     fn write_all_at(&self, buf: &[u8], at: u64) -> io::Result<()> {
-        self.check_writable()?;
-        lock(&self.state).write(self.boot, self.file, buf, at)
+        self.change(|state| state.write(self.boot, self.file, buf, at))
     }
 
     fn size(&self) -> io::Result<u64> {
@@ -416,19 +432,18 @@ impl File for SimFile {
     }
 
     fn set_size(&self, size: u64) -> io::Result<()> {
-        self.check_writable()?;
-        let mut state = lock(&self.state);
-        state.operate(self.boot)?;
-        if i64::try_from(size).is_err() {
-            return Err(Errno::FBIG.into());
-        }
-        state.tree.file_mut(self.file)?.resize(size);
-        Ok(())
+        self.change(|state| {
+            state.operate(self.boot)?;
+            if i64::try_from(size).is_err() {
+                return Err(Errno::FBIG.into());
+            }
+            state.tree.file_mut(self.file)?.resize(size);
+            Ok(())
+        })
     }
 
     fn allocate(&self, size: u64) -> io::Result<()> {
-        self.check_writable()?;
-        lock(&self.state).allocate(self.boot, self.file, size)
+        self.change(|state| state.allocate(self.boot, self.file, size))
     }
 
     fn sync_data(&self) -> io::Result<()> {

@@ -18,6 +18,8 @@ pub(super) struct FileNode {
     bad_pages: BTreeSet<u64>,
     /// Handles.
     pub(super) open: usize,
+    /// When the live bytes were last changed; survives power cuts as it is.
+    pub(super) modified_ms: i64,
 }
 
 #[derive(Clone, Debug)]

@@ -129,11 +129,17 @@ fn directories_are_made_with_parents_and_listed_by_name() {
         host.disk.create_dir_all(&dir.join("x/y")).unwrap();
         let file = host.disk.open(&dir.join("x/file"), OpenMode::CreateNew).unwrap();
         file.write_all_at(b"12345", 0).unwrap();
-        let entry = |name: &str, is_dir, bytes| DirEntry { name: name.into(), is_dir, bytes };
-        assert_eq!(
-            host.disk.list(&dir.join("x")).unwrap(),
-            [entry("file", false, 5), entry("y", true, 0)]
-        );
+        let entry = |name: &str, is_dir, bytes, modified_ms| DirEntry {
+            name: name.into(),
+            is_dir,
+            bytes,
+            modified_ms,
+        };
+        let listed = host.disk.list(&dir.join("x")).unwrap();
+        let modified_ms = listed[0].modified_ms;
+        assert_eq!(listed, [entry("file", false, 5, modified_ms), entry("y", true, 0, 0)]);
+        // The clocks of file system and process may differ by some ticks; an hour is neither.
+        assert!(modified_ms.abs_diff(host.clock.wall().millis()) < 3_600_000);
         assert_eq!(host.disk.list(&dir.join("x/y/z")).unwrap(), []);
         assert_eq!(host.disk.list(&dir.join("none")).unwrap_err().kind(), ErrorKind::NotFound);
         assert_eq!(
