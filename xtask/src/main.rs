@@ -11,6 +11,7 @@ mod bench;
 mod check;
 mod mutations;
 mod process;
+mod s3;
 mod setup;
 #[cfg(test)]
 mod tidy;
@@ -41,6 +42,7 @@ Commands:
       --smoke           A hundredth of the work, once: shows that rows run, not how fast anything is
   mutations [NAME]    Leave out each step of durable-log that keeps a promise (or those whose names contain
                       NAME), one at a time, and see that a test notices
+  s3 [PORT]           Run an S3 server that keeps its objects in memory, until it is interrupted
   help                Print this text
 ";
 
@@ -67,6 +69,8 @@ fn run(arguments: &[&str]) -> anyhow::Result<ExitCode> {
         ["test", "--no-skips"] => check::run(&root(), check::Skips::Fail),
         ["mutations"] => mutations::run(&root(), ""),
         ["mutations", only] => mutations::run(&root(), only),
+        ["s3"] => s3::run("0"),
+        ["s3", port] => s3::run(port),
         ["bench", rest @ ..] => bench::run(&root(), rest),
         _ => anyhow::bail!(
             "no such command: {}; `cargo xtask --help` lists them",

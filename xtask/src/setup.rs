@@ -115,7 +115,7 @@ fn python_packages(root: &Path) -> anyhow::Result<bool> {
     let text = fs::read_to_string(&wanted).context("read xtask/test-requirements.txt")?;
     // The interpreter that an environment was made with may be gone.
     let works =
-        process::succeeds(Command::new(venv.join("bin/python")).args(["-c", "import kafka"]));
+        process::succeeds(Command::new(venv.join("bin/python")).args(["-c", "import kafka, moto"]));
     if works && fs::read_to_string(&stamp).is_ok_and(|have| have == text) {
         return Ok(true);
     }

@@ -34,12 +34,21 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "mount",
         ],
     ),
-    ("xtask", &[]),
+    ("testbed", &[]),
+    ("xtask", &["testbed"]),
 ];
 
 /// Crates whose functions never wait for a runtime.
-const WITHOUT_TOKIO: &[&str] =
-    &["host", "durable-log", "block-cache", "block-store", "meta-store", "file-tree", "xtask"];
+const WITHOUT_TOKIO: &[&str] = &[
+    "host",
+    "durable-log",
+    "block-cache",
+    "block-store",
+    "meta-store",
+    "file-tree",
+    "testbed",
+    "xtask",
+];
 
 fn complaints(manifests: &[Page]) -> Vec<String> {
     let mut complaints = Vec::new();
