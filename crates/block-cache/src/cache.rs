@@ -273,6 +273,11 @@ impl BlockCache {
         })
     }
 
+    /// Whether anything is here of the pieces that a range touches. Not a use; much cheaper than a read.
+    pub fn holds_some(&self, strand: u64, range: Range<u64>) -> bool {
+        pieces_of(strand, &range).any(|id| self.shard(id).lock().find(id).is_some())
+    }
+
     /// Cuts a strand to `len` bytes: what lies at `len` and beyond is gone, dirty or not, and cold.
     pub fn truncate(&self, strand: u64, len: u64) {
         self.change_pieces(strand, len..u64::MAX, Change::Forget);

@@ -58,6 +58,11 @@ impl BlockCache {
 }
 
 impl Fill<'_> {
+    /// The piece that it fills.
+    pub fn id(&self) -> PieceId {
+        self.id
+    }
+
     /// Brings bytes that lie at `offset` of the strand, as far as they are in this piece. Only what is
     /// cold takes them, and they are clean. Returns how many were taken: none if the strand was cut,
     /// punched or forgotten since the fill began, or if there is no room for them.

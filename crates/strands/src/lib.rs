@@ -11,7 +11,7 @@
 //! - Rows live in the meta store, which only ever receives commits that are durable in the journal;
 //!   newer ones are in the overlay (`overlay.rs`), which reads consult first.
 //! - Bytes live in the journal (`pieces.rs` indexes them) until `pack.rs` moves them into blocks
-//!   (`extents.rs` says where); `read.rs` finds them again.
+//!   (`extents.rs` says where); `read.rs` finds them again, and `cached.rs` keeps what was used lately.
 //! - `recover.rs` builds all of it from the journal and the meta store, at every start.
 //!
 //! Invariants: state changes in a journal append and nowhere else; nothing lower is deleted before what
@@ -21,6 +21,7 @@
 
 mod admit;
 mod apply;
+mod cached;
 mod collect;
 mod commit;
 mod error;
@@ -40,6 +41,7 @@ mod tests;
 mod ticket;
 mod types;
 
+pub use cached::CacheStatus;
 pub use commit::Commit;
 pub use error::{CommitError, OpenError, ReadError};
 pub use inspect::{InspectedOp, inspect_commit};

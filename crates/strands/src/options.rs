@@ -17,6 +17,8 @@ pub struct Options {
     pub journal_pieces_max: usize,
     /// Writers wait beyond this many bytes of rows that the meta store does not have yet.
     pub overlay_bytes_max: usize,
+    /// Memory for bytes of blocks that were read or packed lately; 0: none.
+    pub cache_bytes: u64,
     /// Payload is refused when the disk has less room than this; kept for deletes, packing and the
     /// meta store. `None`: 1 GiB, or a sixteenth of a disk below 16 GiB.
     pub reserve_bytes: Option<u64>,
@@ -31,6 +33,7 @@ impl Default for Options {
             journal_bytes_max: 1 << 30,
             journal_pieces_max: 1_000_000,
             overlay_bytes_max: 64 << 20,
+            cache_bytes: 128 << 20,
             reserve_bytes: None,
         }
     }

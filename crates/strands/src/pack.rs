@@ -11,6 +11,8 @@
 //! 3. when all of P is packed: wait until these commits are durable, bring the meta store past them and
 //!    sync it, and only then trim the journal to T.
 //!
+//! The bytes are in hand then, so the newest of them also go into the cache.
+//!
 //! A crash between any two steps leaves a block that nobody names, or a journal that holds what a block
 //! holds as well; recovery reads both rightly. What was overwritten or cut while a block was written
 //! is newer than P and wins, because a packed operation takes out of the index only what is older.
@@ -24,8 +26,9 @@ use std::time::Duration;
 
 use block_store::{BLOCK_BYTES_MAX, BLOCK_PIECES_MAX, Block, BlockBuilder, BlockName, PutError};
 use bytes::Bytes;
-use durable_log::SegmentInfo;
+use durable_log::{Location, SegmentInfo};
 
+use crate::cached::{Cache, WORTH_BYTES};
 use crate::commit::{Commit, Op};
 use crate::error::{CommitError, ReadError};
 use crate::extents::{self, Extent};
@@ -33,6 +36,7 @@ use crate::pieces::Placed;
 use crate::shared::{PackTrouble, REMOVED, Shared, State, lock, removed_key};
 use crate::ticket::sync_error;
 use crate::types::{Order, Position, StrandId};
+use block_cache::Fill;
 
 /// Why a round of packing stopped early. What it did before stays done.
 #[derive(Debug, thiserror::Error)]
@@ -71,6 +75,15 @@ impl PackError {
     }
 }
 
+/// What a round packs.
+#[derive(Clone, Copy, Debug)]
+struct Round {
+    /// Everything that commits before this one wrote.
+    before: Position,
+    /// Bytes of the journal from here on also go into the cache.
+    warm_from: Location,
+}
+
 /// Bytes of one strand without a gap, on their way into a block.
 #[derive(Debug)]
 struct Run {
@@ -78,6 +91,8 @@ struct Run {
     start: u64,
     len: u32,
     newest: Position,
+    /// Where in the journal the part lies that was written last.
+    last: Location,
     parts: Vec<Bytes>,
 }
 
@@ -169,13 +184,16 @@ impl Shared {
 
     /// Packs these pieces, which commits before `before` wrote.
     fn pack_pieces(&self, pieces: Vec<Placed>, before: Position) -> Result<(), PackError> {
+        let newest = pieces.iter().map(|placed| placed.piece.at.get()).max().unwrap_or(0);
+        let warm_bytes = self.cache.as_ref().map_or(0, Cache::warm_bytes);
+        let round = Round { before, warm_from: Location::new(newest.saturating_sub(warm_bytes)) };
         let mut pieces = pieces.into_iter().peekable();
         while pieces.peek().is_some() {
             if self.stopping.load(Ordering::Acquire) {
                 return Err(PackError::Stopping);
             }
             let runs = self.fill_block(&mut pieces)?;
-            self.settle_block(runs, before)?;
+            self.settle_block(runs, round)?;
             self.progress.notify_waiters();
         }
         Ok(())
@@ -251,20 +269,20 @@ impl Shared {
     }
 
     /// Writes runs into one block, or into several when a single run is longer than a block.
-    fn settle_block(&self, runs: Vec<Run>, before: Position) -> Result<(), PackError> {
+    fn settle_block(&self, runs: Vec<Run>, round: Round) -> Result<(), PackError> {
         let whole: u64 = runs.iter().map(|run| u64::from(run.len)).sum();
         if whole <= u64::from(BLOCK_BYTES_MAX) {
-            return self.put_and_commit(&runs, before);
+            return self.put_and_commit(&runs, round);
         }
         for run in &runs {
             for slice in run.split(BLOCK_BYTES_MAX) {
-                self.put_and_commit(&[slice], before)?;
+                self.put_and_commit(&[slice], round)?;
             }
         }
         Ok(())
     }
 
-    fn put_and_commit(&self, runs: &[Run], before: Position) -> Result<(), PackError> {
+    fn put_and_commit(&self, runs: &[Run], round: Round) -> Result<(), PackError> {
         // In flight until the extents are committed, or the block is given up.
         let minted = self.block_mint.mint();
         let (block, extents) = build(minted.name(), runs)?;
@@ -275,19 +293,34 @@ impl Shared {
                 PackError::Store(error.to_string())
             }
         })?;
-        self.commit_extents(&extents, before)?;
+        let fills = self.warm(runs, round.warm_from);
+        let current = self.commit_extents(&extents, round.before)?;
+        bring(&fills, &block, &current);
         let mut stats = lock(&self.pack_stats);
         stats.blocks += 1;
         stats.bytes += bytes;
         Ok(())
     }
 
-    /// Commits where the bytes of a block now are, as far as they are still current. `packed` is in order.
+    /// Begins to bring into the cache what of these runs is newest. Before it is looked which bytes are
+    /// current, so that what is written after that ends it.
+    fn warm(&self, runs: &[Run], from: Location) -> Vec<Fill<'_>> {
+        let Some(cache) = &self.cache else { return Vec::new() };
+        let is_worth = |run: &&Run| run.last >= from && run.len >= WORTH_BYTES;
+        let of_strand = |runs: &[Run]| {
+            let worth = runs.iter().filter(is_worth).map(|run| run.start..run.end());
+            cache.fills(runs[0].strand, worth)
+        };
+        runs.chunk_by(|one, other| one.strand == other.strand).flat_map(of_strand).collect()
+    }
+
+    /// Commits where the bytes of a block now are, as far as they are still current; those are returned,
+    /// and are in order as `packed` is.
     fn commit_extents(
         &self,
         packed: &[(StrandId, Extent)],
         before: Position,
-    ) -> Result<(), PackError> {
+    ) -> Result<Vec<(StrandId, Extent)>, PackError> {
         let _extents = self.lock_extents(packed.iter().map(|(strand, _)| *strand));
         // Neighbours together: an old extent can lie below several new ones, but not below two that are
         // a block apart. What lies in wide gaps is not read.
@@ -303,12 +336,14 @@ impl Shared {
             .collect::<Result<_, ReadError>>()?;
         let mut state = self.write_state();
         let mut commit = Commit::new();
+        let mut all_current = Vec::with_capacity(packed.len());
         for (strand, new, old) in &strands {
             let current: Vec<_> = new
                 .iter()
                 .flat_map(|(_, extent)| still_current(&state, *strand, extent, before))
                 .collect();
             extents::replace(&mut commit, *strand, old, &current);
+            all_current.extend(current.into_iter().map(|extent| (*strand, extent)));
             for (_, Extent { start, len, .. }) in *new {
                 let before = before.get();
                 commit.push(Op::Packed { strand: *strand, start: *start, len: *len, before });
@@ -317,7 +352,8 @@ impl Shared {
         let head = commit.encode_head(crate::Strands::COMMIT_BYTES_MAX)?;
         self.append_locked(&mut state, &mut commit, &head)?;
         drop(state);
-        Ok(self.write_out()?)
+        self.write_out()?;
+        Ok(all_current)
     }
 
     /// Ends strands that were removed: deletes their extents, a bounded number per commit.
@@ -410,6 +446,7 @@ impl Run {
             start: placed.start,
             len: placed.piece.len,
             newest: placed.piece.written,
+            last: placed.piece.at,
             parts: vec![bytes],
         }
     }
@@ -417,6 +454,7 @@ impl Run {
     fn join(&mut self, placed: &Placed, bytes: Bytes) {
         self.len += placed.piece.len;
         self.newest = self.newest.max(placed.piece.written);
+        self.last = self.last.max(placed.piece.at);
         self.parts.push(bytes);
     }
 
@@ -437,6 +475,7 @@ impl Run {
                 start: self.start + u64::from(at),
                 len,
                 newest: self.newest,
+                last: self.last,
                 parts: vec![whole.slice(at as usize..(at + len) as usize)],
             });
             at += len;
@@ -463,6 +502,28 @@ fn build(name: BlockName, runs: &[Run]) -> Result<(Block, Vec<(StrandId, Extent)
         extents.push((run.strand, extent));
     }
     Ok((builder.finish(name), extents))
+}
+
+/// Brings the bytes of a block that are current into the pieces that are being filled.
+fn bring(fills: &[Fill<'_>], block: &Block, current: &[(StrandId, Extent)]) {
+    let mut fills = fills;
+    for (strand, extent) in current {
+        let strand = strand.get();
+        let done = fills.partition_point(|fill| {
+            let id = fill.id();
+            (id.strand, id.range().end) <= (strand, extent.start)
+        });
+        fills = &fills[done..];
+        let at = extent.at as usize;
+        let bytes = block.payload().slice(at..at + extent.len as usize);
+        let is_touched = |fill: &&Fill<'_>| {
+            let id = fill.id();
+            id.strand == strand && id.start() < extent.end()
+        };
+        for fill in fills.iter().take_while(is_touched) {
+            fill.bring(extent.start, &bytes);
+        }
+    }
 }
 
 /// The parts of a packed extent that the journal's index still holds from before `before`: what was

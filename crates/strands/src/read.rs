@@ -1,8 +1,8 @@
 //! Reading rows and bytes.
 //!
 //! A read of bytes is planned under the state's lock (what lies in the journal, pinned so that a trim
-//! cannot take it away) and completed from the extents (what lies in blocks); what neither knows is a
-//! hole. The three answers for bytes that are not at hand stay apart: a hole is zeros, a block is
+//! cannot take it away) and completed from the cache (which copies bytes of blocks) and the extents (what
+//! lies in blocks); what none of them knows is a hole. The three answers for bytes that are not at hand stay apart: a hole is zeros, a block is
 //! fetched, and what should be there and is not is [`ReadError::Unresolvable`].
 
 use std::cmp::Ordering;
@@ -10,10 +10,12 @@ use std::ops::{Bound, ControlFlow, Range};
 use std::sync::Arc;
 use std::time::Duration;
 
+use block_cache::Fill;
 use block_store::{BlockName, BlockStore};
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use durable_log::Slice;
 
+use crate::cached::Cache;
 use crate::error::ReadError;
 use crate::extents;
 use crate::overlay::Version;
@@ -39,13 +41,24 @@ pub(crate) struct ReadPlan {
     parts: Vec<Part>,
     /// [`crate::shared::State::extent_changes`] before it was made.
     extent_changes: u64,
+    /// The whole answer, if a part of it came from the cache while it was planned; else empty.
+    answer: Vec<u8>,
 }
 
 #[derive(Debug)]
 enum Part {
     Journal(Slice),
-    Block { name: BlockName, range: Range<u32> },
-    Hole { len: u32 },
+    Block {
+        name: BlockName,
+        range: Range<u32>,
+    },
+    Hole {
+        len: u32,
+    },
+    /// Already in the answer.
+    Cached {
+        len: u32,
+    },
 }
 
 /// A range of the strand and its bytes in the journal.
@@ -60,7 +73,7 @@ impl Part {
         match self {
             Self::Journal(slice) => slice.len(),
             Self::Block { range, .. } => range.end - range.start,
-            Self::Hole { len } => *len,
+            Self::Hole { len } | Self::Cached { len } => *len,
         }
     }
 }
@@ -78,11 +91,10 @@ impl Shared {
         let end = start
             .checked_add(len.into())
             .ok_or_else(|| unresolvable(start, "a range beyond the largest offset".to_owned()))?;
-        let (parts, extent_changes) = self.parts(strand, start, end)?;
+        let plan = self.plan_at_one_moment(ReadPlan::new(strand, start, len, holes), end)?;
         if self.read_state().removed.contains_key(&strand) {
             return Err(unresolvable(start, "the strand was removed".to_owned()));
         }
-        let plan = ReadPlan { strand, start, len, holes, parts, extent_changes };
         match (holes, plan.first_hole()) {
             (Holes::Refuse, Some(offset)) => {
                 Err(unresolvable(offset, "neither the journal nor a block holds it".to_owned()))
@@ -91,36 +103,64 @@ impl Shared {
         }
     }
 
-    /// Where `start..end` lies, as of one moment, and the count of [`State::extent_changes`] then.
+    /// One past the last byte of a strand that was written and not cut since.
+    pub(crate) fn end(&self, strand: StrandId) -> Result<u64, ReadError> {
+        let in_journal = self.read_state().pieces.end(strand);
+        Ok(in_journal.max(extents::end(self, strand)?))
+    }
+
+    /// Where the plan's range, which ends at `end`, lies, as of one moment; and the count of
+    /// [`State::extent_changes`] then.
     ///
     /// [`State::extent_changes`]: crate::shared::State::extent_changes
     ///
     /// Extents are rows that are read one after the other, so a pack or a truncate between two of them
     /// would show a state that never was: then all is read again, and in the end under the lock that
     /// keeps it as it is.
-    fn parts(&self, strand: StrandId, start: u64, end: u64) -> Result<(Vec<Part>, u64), ReadError> {
+    fn plan_at_one_moment(&self, mut plan: ReadPlan, end: u64) -> Result<ReadPlan, ReadError> {
         for _ in 0..UNLOCKED_TRIES {
             let before = self.read_state().extent_changes;
-            let parts = self.parts_once(strand, start, end);
+            let planned = self.plan_once(&mut plan, end);
             if self.read_state().extent_changes == before {
-                return parts.map(|parts| (parts, before));
+                plan.extent_changes = before;
+                return planned.map(|()| plan);
             }
         }
-        let _extents = self.lock_extents(std::iter::once(strand));
-        let now = self.read_state().extent_changes;
-        Ok((self.parts_once(strand, start, end)?, now))
+        let _extents = self.lock_extents(std::iter::once(plan.strand));
+        plan.extent_changes = self.read_state().extent_changes;
+        self.plan_once(&mut plan, end)?;
+        Ok(plan)
     }
 
-    fn parts_once(&self, strand: StrandId, start: u64, end: u64) -> Result<Vec<Part>, ReadError> {
-        let mut parts = Vec::new();
-        let mut at = start;
-        for pinned in self.pinned(strand, start, end)? {
-            self.plan_blocks(&mut parts, strand, at, pinned.start)?;
-            parts.push(Part::Journal(pinned.slice));
+    fn plan_once(&self, plan: &mut ReadPlan, end: u64) -> Result<(), ReadError> {
+        plan.parts.clear();
+        let mut at = plan.start;
+        for pinned in self.pinned(plan.strand, plan.start, end)? {
+            self.plan_gap(plan, at, pinned.start)?;
+            plan.parts.push(Part::Journal(pinned.slice));
             at = pinned.end;
         }
-        self.plan_blocks(&mut parts, strand, at, end)?;
-        Ok(parts)
+        self.plan_gap(plan, at, end)
+    }
+
+    /// Fills `start..end`, which the journal does not hold, from the cache and from what lies below it.
+    ///
+    /// What the cache holds follows from the extents, so it is of the same moment as they are.
+    fn plan_gap(&self, plan: &mut ReadPlan, start: u64, end: u64) -> Result<(), ReadError> {
+        let mut at = start;
+        if start < end
+            && let Some(cache) = &self.cache
+            && cache.holds_some(plan.strand, start, end)
+        {
+            for cold in plan.read_cache(cache, start, end) {
+                plan.push_cached(at, cold.start);
+                self.plan_blocks(&mut plan.parts, plan.strand, cold.start, cold.end)?;
+                at = cold.end;
+            }
+            plan.push_cached(at, end);
+            at = end;
+        }
+        self.plan_blocks(&mut plan.parts, plan.strand, at, end)
     }
 
     /// The journal's part of a read.
@@ -138,7 +178,7 @@ impl Shared {
             .collect()
     }
 
-    /// Fills `start..end`, which the journal does not hold, from extents and holes.
+    /// Fills `start..end`, which neither journal nor cache hold, from extents and holes.
     fn plan_blocks(
         &self,
         parts: &mut Vec<Part>,
@@ -188,8 +228,12 @@ impl Shared {
     /// Reads what was planned, and plans again when a block is gone that collection may have taken: what
     /// replaced it was committed before it went. When no extents have changed, it is lost.
     fn fetch_planned(&self, mut plan: ReadPlan) -> Result<Bytes, ReadError> {
+        let fills = match &self.cache {
+            Some(cache) if plan.touches_blocks() => self.begin_fills(cache, &mut plan)?,
+            Some(_) | None => Vec::new(),
+        };
         for _ in 0..PLANS_MAX {
-            match plan.fetch(&self.blocks) {
+            match plan.fetch(&self.blocks, &fills) {
                 Ok(bytes) => return Ok(bytes),
                 Err(FetchError::Other(error)) => return Err(error),
                 Err(FetchError::Missing(error)) => {
@@ -200,19 +244,37 @@ impl Shared {
                 }
             }
         }
-        plan.fetch(&self.blocks).map_err(FetchError::into_inner)
+        plan.fetch(&self.blocks, &fills).map_err(FetchError::into_inner)
+    }
+
+    /// Begins to bring into the cache what of a plan comes from blocks, and plans again: bytes may be
+    /// brought only if it was looked up where they are after the cache was told that they will come.
+    fn begin_fills<'c>(
+        &self,
+        cache: &'c Cache,
+        plan: &mut ReadPlan,
+    ) -> Result<Vec<Fill<'c>>, ReadError> {
+        cache.note_read(plan.strand, plan.start, plan.start + u64::from(plan.len));
+        let mut fills = Vec::new();
+        if !plan.is_at_hand() {
+            fills = cache.fills(plan.strand, plan.in_blocks().map(|(range, ..)| range));
+            *plan = self.plan_read(plan.strand, plan.start, plan.len, plan.holes)?;
+        }
+        let missed = plan.in_blocks().map(|(range, ..)| range.end - range.start).sum();
+        cache.count(plan.cached_bytes(), missed);
+        Ok(fills)
     }
 }
 
 /// Why planned bytes did not come.
-enum FetchError {
+pub(crate) enum FetchError {
     /// A block is not there.
     Missing(ReadError),
     Other(ReadError),
 }
 
 impl FetchError {
-    fn into_inner(self) -> ReadError {
+    pub(crate) fn into_inner(self) -> ReadError {
         match self {
             Self::Missing(error) | Self::Other(error) => error,
         }
@@ -220,51 +282,141 @@ impl FetchError {
 }
 
 impl ReadPlan {
+    fn new(strand: StrandId, start: u64, len: u32, holes: Holes) -> Self {
+        Self { strand, start, len, holes, parts: Vec::new(), extent_changes: 0, answer: Vec::new() }
+    }
+
+    /// Takes what the cache holds of `start..end` into the answer; the ranges that it does not hold.
+    fn read_cache(&mut self, cache: &Cache, start: u64, end: u64) -> Vec<Range<u64>> {
+        if self.answer.is_empty() {
+            self.answer = vec![0; self.len as usize];
+        }
+        let place = |at: u64| usize::try_from(at - self.start).expect("within a read");
+        let (from, to) = (place(start), place(end));
+        cache.read(self.strand, start, &mut self.answer[from..to])
+    }
+
+    fn push_cached(&mut self, start: u64, end: u64) {
+        if start < end {
+            let len = u32::try_from(end - start).expect("within a read");
+            self.parts.push(Part::Cached { len });
+        }
+    }
+
+    /// The parts that lie in blocks: which range of the strand, which block, and where in it.
+    fn in_blocks(&self) -> impl Iterator<Item = (Range<u64>, BlockName, Range<u32>)> {
+        let mut at = self.start;
+        self.parts.iter().filter_map(move |part| {
+            let start = at;
+            at += u64::from(part.len());
+            match part {
+                Part::Block { name, range } => Some((start..at, *name, range.clone())),
+                Part::Journal(_) | Part::Hole { .. } | Part::Cached { .. } => None,
+            }
+        })
+    }
+
+    /// Fetches only what lies in blocks, to bring it into the cache. Returns how many bytes.
+    pub(crate) fn fetch_blocks(
+        &self,
+        blocks: &Arc<dyn BlockStore>,
+        fills: &[Fill<'_>],
+    ) -> Result<u64, FetchError> {
+        let mut fetched = 0;
+        for (strand_range, name, range) in self.in_blocks() {
+            let bytes = self.fetch_block(name, range, strand_range.start, blocks)?;
+            bring(fills, strand_range.start, &bytes);
+            fetched += bytes.len() as u64;
+        }
+        Ok(fetched)
+    }
+
+    fn fetch_block(
+        &self,
+        name: BlockName,
+        range: Range<u32>,
+        at: u64,
+        blocks: &Arc<dyn BlockStore>,
+    ) -> Result<Bytes, FetchError> {
+        blocks.read(name, range).map_err(|error| {
+            let why = error.to_string();
+            let wrap = match error {
+                block_store::ReadError::Missing { .. } => FetchError::Missing,
+                _ => FetchError::Other,
+            };
+            wrap(ReadError::Unresolvable { strand: self.strand, offset: at, why })
+        })
+    }
+
+    fn cached_bytes(&self) -> u64 {
+        let cached = |part: &&Part| matches!(part, Part::Cached { .. });
+        self.parts.iter().filter(cached).map(|part| u64::from(part.len())).sum()
+    }
+
+    fn touches_blocks(&self) -> bool {
+        self.parts.iter().any(|part| matches!(part, Part::Block { .. } | Part::Cached { .. }))
+    }
+
     /// Whether no block has to be read, so that the bytes come from the page cache or memory.
     pub(crate) fn is_at_hand(&self) -> bool {
         !self.parts.iter().any(|part| matches!(part, Part::Block { .. }))
     }
 
     /// Reads the bytes. One part comes back as it lies; several are gathered.
-    fn fetch(&self, blocks: &Arc<dyn BlockStore>) -> Result<Bytes, FetchError> {
-        let mut at = self.start;
-        let mut gathered = BytesMut::new();
-        let many = self.parts.len() > 1;
-        if many {
-            gathered.reserve(self.parts.iter().map(|part| part.len() as usize).sum());
+    fn fetch(
+        &mut self,
+        blocks: &Arc<dyn BlockStore>,
+        fills: &[Fill<'_>],
+    ) -> Result<Bytes, FetchError> {
+        let mut answer = std::mem::take(&mut self.answer);
+        if let [part] = &self.parts[..] {
+            return Ok(match self.fetch_part(part, self.start, blocks, fills)? {
+                Some(bytes) => bytes,
+                None => Bytes::from(answer),
+            });
         }
+        answer.resize(self.len as usize, 0);
+        let mut at = self.start;
+        let mut rest = &mut answer[..];
         for part in &self.parts {
-            let bytes = self.fetch_part(part, at, blocks)?;
-            if !many {
-                return Ok(bytes);
+            let (place, after) = std::mem::take(&mut rest).split_at_mut(part.len() as usize);
+            match part {
+                Part::Hole { .. } => place.fill(0),
+                Part::Journal(_) | Part::Block { .. } | Part::Cached { .. } => {
+                    if let Some(bytes) = self.fetch_part(part, at, blocks, fills)? {
+                        place.copy_from_slice(&bytes);
+                    }
+                }
             }
-            gathered.extend_from_slice(&bytes);
+            rest = after;
             at += u64::from(part.len());
         }
-        Ok(gathered.freeze())
+        Ok(Bytes::from(answer))
     }
 
+    /// The bytes of a part; nothing if they are in the answer already.
     fn fetch_part(
         &self,
         part: &Part,
         at: u64,
         blocks: &Arc<dyn BlockStore>,
-    ) -> Result<Bytes, FetchError> {
+        fills: &[Fill<'_>],
+    ) -> Result<Option<Bytes>, FetchError> {
         let unresolvable =
             |why: String| ReadError::Unresolvable { strand: self.strand, offset: at, why };
-        match part {
+        Ok(match part {
             Part::Journal(slice) => {
-                slice.read().map_err(|error| FetchError::Other(unresolvable(error.to_string())))
+                let bytes = slice.read();
+                Some(bytes.map_err(|error| FetchError::Other(unresolvable(error.to_string())))?)
             }
-            Part::Block { name, range } => blocks.read(*name, range.clone()).map_err(|error| {
-                let wrap = match error {
-                    block_store::ReadError::Missing { .. } => FetchError::Missing,
-                    _ => FetchError::Other,
-                };
-                wrap(unresolvable(error.to_string()))
-            }),
-            Part::Hole { len } => Ok(Bytes::from(vec![0; *len as usize])),
-        }
+            Part::Block { name, range } => {
+                let bytes = self.fetch_block(*name, range.clone(), at, blocks)?;
+                bring(fills, at, &bytes);
+                Some(bytes)
+            }
+            Part::Hole { len } => Some(Bytes::from(vec![0; *len as usize])),
+            Part::Cached { .. } => None,
+        })
     }
 
     fn first_hole(&self) -> Option<u64> {
@@ -276,6 +428,15 @@ impl ReadPlan {
             at += u64::from(part.len());
         }
         None
+    }
+}
+
+/// Brings bytes at `at` of the strand into the pieces that are being filled.
+fn bring(fills: &[Fill<'_>], at: u64, bytes: &[u8]) {
+    let first = fills.partition_point(|fill| fill.id().range().end <= at);
+    let end = at + bytes.len() as u64;
+    for fill in fills[first..].iter().take_while(|fill| fill.id().start() < end) {
+        fill.bring(at, bytes);
     }
 }
 

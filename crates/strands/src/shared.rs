@@ -15,6 +15,7 @@ use host::{Host, Monotonic};
 use meta_store::MetaStore;
 use tokio::sync::{Notify, watch};
 
+use crate::cached::Cache;
 use crate::collect::BlockMint;
 use crate::commit::{Commit, Op};
 use crate::error::{CommitError, ReadError};
@@ -36,6 +37,7 @@ pub(crate) struct Shared {
     pub(crate) log: Log,
     pub(crate) meta: Arc<dyn MetaStore>,
     pub(crate) blocks: Arc<dyn BlockStore>,
+    pub(crate) cache: Option<Cache>,
     pub(crate) state: RwLock<State>,
     pub(crate) recovery: Recovery,
     pub(crate) opening: Opening,
@@ -128,6 +130,7 @@ impl Shared {
         mint: Mint,
     ) -> Self {
         let durable = Position::of(log.positions().durable);
+        let cache = (options.cache_bytes > 0).then(|| Cache::new(options.cache_bytes));
         Self {
             host,
             dir,
@@ -135,6 +138,7 @@ impl Shared {
             log,
             meta,
             blocks,
+            cache,
             state: RwLock::new(state),
             recovery,
             opening,
@@ -190,7 +194,8 @@ impl Shared {
         let appended = self.log.append_parts(&parts).map_err(append_error)?;
         let now = self.host.clock.monotonic();
         let payload = appended.at.plus(head.len() as u64);
-        state.apply(std::mem::take(commit), Position::of(appended.first), payload, now);
+        let at = Position::of(appended.first);
+        state.apply(std::mem::take(commit), at, payload, now, self.cache.as_ref());
         Ok(Position::of(appended.next))
     }
 
@@ -269,7 +274,17 @@ impl Rows for Shared {
 
 impl State {
     /// Applies a commit that the journal has taken. `payload`: where its first payload byte lies.
-    fn apply(&mut self, commit: Commit, at: Position, payload: Location, now: Monotonic) {
+    ///
+    /// The cache hears of it here, in the order of commits: from now on it knows nothing of what changed,
+    /// and a fill that began before brings nothing.
+    fn apply(
+        &mut self,
+        commit: Commit,
+        at: Position,
+        payload: Location,
+        now: Monotonic,
+        cache: Option<&Cache>,
+    ) {
         let mut payload = payload;
         self.extent_changes += u64::from(commit.changes_extents());
         for op in commit.into_ops() {
@@ -282,12 +297,23 @@ impl State {
                 }
                 Op::Write { strand, offset, bytes } => {
                     let len = u32::try_from(bytes.len()).expect("a commit is below 4 GiB");
+                    if let Some(cache) = cache {
+                        cache.forget(strand, offset..offset + u64::from(len));
+                    }
                     self.pieces.write(strand, offset, Piece { len, at: payload, written: at });
                     payload = payload.plus(len.into());
                     self.unpacked_since.get_or_insert(now);
                 }
-                Op::Truncate { strand, len } => self.pieces.truncate(strand, len),
+                Op::Truncate { strand, len } => {
+                    if let Some(cache) = cache {
+                        cache.forget(strand, len..u64::MAX);
+                    }
+                    self.pieces.truncate(strand, len);
+                }
                 Op::Remove { strand } => {
+                    if let Some(cache) = cache {
+                        cache.forget(strand, 0..u64::MAX);
+                    }
                     self.pieces.remove(strand);
                     self.removed.insert(strand, now);
                 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::cached::{Cache, CacheStatus};
 use crate::recover::Recovery;
 use crate::shared::{Shared, lock};
 use crate::types::{Opening, Position, Positions};
@@ -35,6 +36,8 @@ pub struct Status {
     pub packed_bytes: u64,
     /// Why the last round of packing failed, if it did.
     pub pack_error: Option<String>,
+    /// The block cache; `None`: there is none.
+    pub cache: Option<CacheStatus>,
     /// Syncs of the journal that failed since the start.
     pub failed_syncs: u64,
     /// Which opening this is.
@@ -64,6 +67,7 @@ impl Shared {
             packed_blocks: packed.blocks,
             packed_bytes: packed.bytes,
             pack_error: packed.last_error.map(|trouble| trouble.why),
+            cache: self.cache.as_ref().map(Cache::status),
             failed_syncs: log.failed_syncs,
             opening: self.opening,
             recovery: self.recovery.clone(),

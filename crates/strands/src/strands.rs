@@ -14,7 +14,6 @@ use meta_store::MetaStore;
 use crate::admit::block_on;
 use crate::commit::Commit;
 use crate::error::{CommitError, OpenError, ReadError};
-use crate::extents;
 use crate::options::Options;
 use crate::read::{Holes, ReadPlan, merged_rows};
 use crate::recover::{self, Recovery};
@@ -27,7 +26,7 @@ use crate::types::{Opening, Order, Position, Positions, StrandId, Table};
 /// crash would.
 #[derive(Clone, Debug)]
 pub struct Strands {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
     workers: Arc<Workers>,
 }
 
@@ -57,6 +56,9 @@ impl Strands {
         workers.start("committer", |shared| shared.log.run_committer())?;
         workers.start("applier", Shared::run_applier)?;
         workers.start("packer", Shared::run_packer)?;
+        if shared.cache.is_some() {
+            workers.start("read-ahead", Shared::run_read_ahead)?;
+        }
         Ok(Self { shared, workers: Arc::new(workers) })
     }
 
@@ -169,8 +171,7 @@ impl Strands {
 
     /// One past the last byte of a strand that was written and not cut since.
     pub fn end(&self, strand: StrandId) -> Result<u64, ReadError> {
-        let in_journal = self.shared.read_state().pieces.end(strand);
-        Ok(in_journal.max(extents::end(&*self.shared, strand)?))
+        self.shared.end(strand)
     }
 
     /// How far the journal has come.
@@ -248,6 +249,9 @@ impl Workers {
         drop(lock(&self.shared.pack_wanted));
         self.shared.pack_wake.notify_all();
         self.shared.progress.notify_waiters();
+        if let Some(cache) = &self.shared.cache {
+            cache.wake_to_stop();
+        }
         self.shared.log.stop_committer();
         for thread in lock(&self.threads).drain(..) {
             if thread.join().is_err() {

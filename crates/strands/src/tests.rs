@@ -18,12 +18,14 @@ use proptest::prelude::*;
 
 use crate::{Commit, CommitError, Options, Order, Position, ReadError, StrandId, Strands, Table};
 
+mod cached;
 mod epochs;
 mod failed_sync;
 mod forgotten_sync;
 mod full_disk;
 mod one_moment;
 mod power_cut;
+mod watched;
 
 const ROWS: Table = Table(40);
 

@@ -12,7 +12,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("block-store", &["host"]),
     ("meta-store", &[]),
     ("file-tree", &[]),
-    ("strands", &["host", "durable-log", "block-store", "meta-store"]),
+    ("strands", &["host", "durable-log", "block-cache", "block-store", "meta-store"]),
     ("broker", &["host", "strands"]),
     ("volume", &["host", "strands", "file-tree"]),
     ("remote", &["host", "file-tree"]),

@@ -1,0 +1,95 @@
+//! A block store that counts what it is asked, and in which something can happen on the way.
+
+use std::fmt;
+use std::ops::{ControlFlow, Range};
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use block_store::{
+    Block, BlockName, BlockStore, DeleteError, Footer, ListError, Listed, Memory, Objects,
+    PutError, ReadError, Usage,
+};
+use bytes::Bytes;
+use host::sim::Machine;
+
+use super::options;
+use crate::{Options, Strands};
+
+type Happens = Box<dyn FnMut() + Send>;
+
+#[derive(Default)]
+pub(super) struct Watched {
+    blocks: Memory,
+    reads: AtomicU64,
+    /// Called after the bytes of a read were taken, before they are given.
+    on_read: Mutex<Option<Happens>>,
+}
+
+impl Watched {
+    pub(super) fn reads(&self) -> u64 {
+        self.reads.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn on_read(&self, happens: impl FnMut() + Send + 'static) {
+        *self.on_read.lock().unwrap() = Some(Box::new(happens));
+    }
+}
+
+impl fmt::Debug for Watched {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watched").finish_non_exhaustive()
+    }
+}
+
+impl BlockStore for Watched {
+    fn put(&self, block: &Block) -> Result<(), PutError> {
+        self.blocks.put(block)
+    }
+
+    fn read(&self, name: BlockName, range: Range<u32>) -> Result<Bytes, ReadError> {
+        self.reads.fetch_add(1, Ordering::SeqCst);
+        let bytes = self.blocks.read(name, range);
+        let happens = self.on_read.lock().unwrap().take();
+        if let Some(mut happens) = happens {
+            happens();
+            self.on_read.lock().unwrap().get_or_insert(happens);
+        }
+        bytes
+    }
+
+    fn footer(&self, name: BlockName) -> Result<Footer, ReadError> {
+        self.blocks.footer(name)
+    }
+
+    fn delete(&self, name: BlockName) -> Result<bool, DeleteError> {
+        self.blocks.delete(name)
+    }
+
+    fn list(&self, visit: &mut dyn FnMut(Listed) -> ControlFlow<()>) -> Result<(), ListError> {
+        self.blocks.list(visit)
+    }
+
+    fn objects(&self) -> &dyn Objects {
+        self.blocks.objects()
+    }
+
+    fn usage(&self) -> Usage {
+        self.blocks.usage()
+    }
+}
+
+/// A fresh data path on a simulated disk over such a store.
+pub(super) fn watched(options: Options) -> (Strands, Arc<Watched>) {
+    let store = Arc::new(Watched::default());
+    let blocks = Arc::clone(&store) as Arc<dyn BlockStore>;
+    let meta = Arc::new(meta_store::Memory::new());
+    let host = Machine::new(1).host();
+    let strands = Strands::open(host, Path::new("/journal"), meta, blocks, options).unwrap();
+    (strands, store)
+}
+
+/// The usual options with so much cache.
+pub(super) fn with_cache(cache_bytes: u64) -> Options {
+    Options { cache_bytes, ..options() }
+}
