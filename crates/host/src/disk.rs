@@ -5,6 +5,7 @@
 
 use std::fmt::Debug;
 use std::io;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -71,6 +72,16 @@ pub trait File: Debug + Send + Sync {
     /// `ErrorKind::Unsupported` where files cannot be seen as memory.
     fn map(&self, _bytes: u64) -> io::Result<Mapping> {
         Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// The next stretch of the file at or after `at`, never empty, that was ever written to, as far as the file system
+    /// knows: before it there are only zeros. `None`: there is nothing but zeros up to the file's end.
+    ///
+    /// Stretches may hold zeros, too; who does not know calls all of the file written. What is being written may
+    /// be in it or not.
+    fn next_written(&self, at: u64) -> io::Result<Option<Range<u64>>> {
+        let size = self.size()?;
+        Ok((at < size).then_some(at..size))
     }
 
     /// Fills `buf` from `at`; `ErrorKind::UnexpectedEof` if the file ends first.

@@ -3,12 +3,14 @@
 
 use std::fs;
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use rustix::fs::{FallocateFlags, fallocate, statvfs};
+use rustix::fs::{FallocateFlags, SeekFrom, fallocate, seek, statvfs};
+use rustix::io::Errno;
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::clock::{Clock, Monotonic, WallTime};
@@ -145,6 +147,26 @@ impl File for RealFile {
     fn map(&self, bytes: u64) -> io::Result<Mapping> {
         Mapping::new(&self.0, bytes)
     }
+
+    /// What the system calls data (`lseek(2)`). Room that is reserved and was not written to is none; dirty
+    /// pages over it are. This moves the file's cursor, which nobody uses.
+    fn next_written(&self, at: u64) -> io::Result<Option<Range<u64>>> {
+        let start = match seek(&self.0, SeekFrom::Data(at)) {
+            Ok(start) => start.max(at),
+            Err(Errno::NXIO) => return Ok(None),
+            Err(Errno::INVAL | Errno::OPNOTSUPP | Errno::NOSYS) => {
+                let size = self.size()?;
+                return Ok((at < size).then_some(at..size));
+            }
+            Err(error) => return Err(error.into()),
+        };
+        match seek(&self.0, SeekFrom::Hole(start)) {
+            Ok(end) => Ok((start < end).then_some(start..end)),
+            // It was cut meanwhile.
+            Err(Errno::NXIO) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
 }
 
 /// An exclusive lock on an open file.
@@ -244,6 +266,43 @@ mod tests {
         drop(lock);
         assert!(RealLock::take(&path).unwrap().is_some());
         drop(copy);
+    }
+
+    /// The stretches of a file that were written to.
+    fn written(file: &dyn File) -> Vec<Range<u64>> {
+        let (mut found, mut at) = (Vec::new(), 0);
+        while let Some(stretch) = file.next_written(at).unwrap() {
+            assert!(at <= stretch.start && stretch.start < stretch.end, "{stretch:?} from {at}");
+            at = stretch.end;
+            found.push(stretch);
+        }
+        found
+    }
+
+    #[test]
+    fn what_is_written_is_found_synced_or_not_and_room_is_not_written() {
+        const MIB: u64 = 1 << 20;
+        let dir = tempfile::tempdir().unwrap();
+        let file = RealDisk.open(&dir.path().join("f"), OpenMode::CreateNew).unwrap();
+        assert_eq!(written(&*file), []);
+        let knows_holes = file.allocate(16 * MIB).is_ok() && written(&*file).is_empty();
+        file.set_size(16 * MIB).unwrap();
+        let places = [0, 3 * MIB + 5000, 9 * MIB, 16 * MIB - 1];
+        for synced in [false, true] {
+            if synced {
+                file.sync_data().unwrap();
+            } else {
+                places.iter().for_each(|at| file.write_all_at(&[1], *at).unwrap());
+            }
+            let found = written(&*file);
+            for at in places {
+                assert!(found.iter().any(|stretch| stretch.contains(&at)), "{at} {found:?}");
+            }
+            let bytes: u64 = found.iter().map(|stretch| stretch.end - stretch.start).sum();
+            assert!(!knows_holes || bytes < MIB, "{found:?}");
+        }
+        assert_eq!(file.next_written(16 * MIB).unwrap(), None);
+        assert_eq!(file.next_written(u64::MAX).unwrap(), None);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -448,6 +449,13 @@ impl File for SimFile {
 
     fn sync_data(&self) -> io::Result<()> {
         lock(&self.state).sync(self.boot, self.file)
+    }
+
+    /// As little as can be: only pages that were written to.
+    fn next_written(&self, at: u64) -> io::Result<Option<Range<u64>>> {
+        let state = lock(&self.state);
+        state.look(self.boot)?;
+        Ok(state.tree.file(self.file)?.live().next_listed(at))
     }
 }
 

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::hash::{Hash, Hasher};
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Bytes in a page, as a length; [`PAGE_BYTES`] as a position.
@@ -30,6 +31,16 @@ impl Image {
 
     pub(super) fn has_page(&self, page: u64) -> bool {
         self.pages.contains_key(&page)
+    }
+
+    /// The next pages at or after `at` that are listed, as positions; `None` when there are none.
+    pub(super) fn next_listed(&self, at: u64) -> Option<Range<u64>> {
+        let mut pages = self.pages(at / PAGE_BYTES);
+        let first = pages.next()?;
+        let after = pages.zip(first + 1..).take_while(|(page, next)| page == next).count() as u64;
+        let start = at.max(first * PAGE_BYTES);
+        let end = self.size.min((first + 1 + after) * PAGE_BYTES);
+        (start < end).then_some(start..end)
     }
 
     /// Reads what there is of `buf.len()` bytes at `at`; says how much that was.
@@ -85,7 +96,7 @@ impl Hash for Image {
 }
 
 /// Splits `len` bytes at `at` by page: the page, where in it, and which of the bytes.
-fn spans(at: u64, len: usize) -> impl Iterator<Item = (u64, usize, std::ops::Range<usize>)> {
+fn spans(at: u64, len: usize) -> impl Iterator<Item = (u64, usize, Range<usize>)> {
     let mut done = 0;
     std::iter::from_fn(move || {
         let position = at + done as u64;
@@ -131,6 +142,14 @@ mod tests {
                 let mut all = vec![1; model.len() + 10];
                 prop_assert_eq!(image.read(&mut all, 0), model.len());
                 prop_assert_eq!(&all[..model.len()], &model);
+                let mut at = 0;
+                while let Some(listed) = image.next_listed(at) {
+                    let (start, end) = (usize::try_from(listed.start).unwrap(), usize::try_from(listed.end).unwrap());
+                    prop_assert!(at <= listed.start && start < end && end <= model.len());
+                    prop_assert!(model[usize::try_from(at).unwrap()..start].iter().all(|byte| *byte == 0));
+                    at = listed.end;
+                }
+                prop_assert!(model.iter().skip(usize::try_from(at).unwrap()).all(|byte| *byte == 0));
             }
         }
     }
