@@ -19,7 +19,7 @@
 //!
 //! Bytes that are no good frame are usually an append that is under way. They are damage only when
 //! something says that a record there was durable: a next segment, or a frame behind. The latter
-//! is searched for now and then.
+//! is searched for when nothing new came for [`QUIET`], a piece at each look, so that no look takes long.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -27,8 +27,9 @@ use std::io;
 use std::ops::{ControlFlow, Range};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
-use host::{DirEntry, Host, OpenMode};
+use host::{DirEntry, Host, Monotonic, OpenMode};
 
 use crate::error::{FollowError, OpenError};
 use crate::files::Files;
@@ -37,14 +38,16 @@ use crate::low_water::LowWater;
 use crate::position::{Epoch, Location, Offset};
 use crate::read::{Record, visit_records};
 use crate::segment::{self, Header, Place, Segment};
-use crate::walk::{Region, Step, Walker, search};
+use crate::walk::{Behind, Region, Step, Walker, search_through};
 
-/// How much is read at once, unless a frame is longer.
+/// How much is read at once at most, unless a frame is longer.
 const STEP_BYTES: u64 = 256 << 10;
+/// How much is read at once when little came at a time: what follows frames may be a long stretch of zeros.
+const STEP_BYTES_MIN: u64 = 4 << 10;
 /// How often a directory that changes under us is read again at once.
 const TRIES: u32 = 16;
-/// After so many looks that found nothing new, and each time after twice as many, claims are searched for.
-const LOOKS_BEFORE_SEARCH: u32 = 8;
+/// When nothing new came for so long, and each time after twice as long, claims are searched for.
+const QUIET: Duration = Duration::from_millis(100);
 
 /// What comes next in a log that is followed.
 #[derive(Clone, Copy, Debug)]
@@ -83,8 +86,10 @@ pub struct Follower {
     shown: bool,
     durable: Offset,
     batch: Batch,
-    /// How often nothing new was found here.
-    looks: u32,
+    /// How much is read at once.
+    step_bytes: u64,
+    /// Since nothing new was found here.
+    idle: Option<Idle>,
     // Kept for its memory.
     buffer: Vec<u8>,
 }
@@ -105,6 +110,16 @@ impl fmt::Debug for Follower {
 struct Here {
     segment: Segment,
     place: Place,
+}
+
+/// Waiting at a place.
+#[derive(Debug)]
+struct Idle {
+    since: Monotonic,
+    /// When claims are to be searched for next.
+    search_due: Monotonic,
+    /// What the search that is under way has still to look through, the last first.
+    to_search: Vec<Range<Location>>,
 }
 
 /// Records that were read and not yet handed out.
@@ -162,7 +177,8 @@ impl Follower {
             shown: false,
             durable: Offset::ZERO,
             batch: Batch::default(),
-            looks: 0,
+            step_bytes: STEP_BYTES_MIN,
+            idle: None,
             buffer: Vec::new(),
         };
         follower.find()?;
@@ -184,6 +200,7 @@ impl Follower {
         self.here = None;
         self.batch.clear();
         (self.wanted, self.epoch, self.shown) = (wanted, epoch, epoch.is_some());
+        self.idle = None;
     }
 
     /// Offset of the record that comes next.
@@ -263,7 +280,10 @@ impl Follower {
             return self.look_behind(here);
         }
         self.durable = self.durable.max(good.durable);
-        self.looks = 0;
+        self.idle = None;
+        let all_good = 2 * (good.end.at.get() - here.place.at.get()) > self.step_bytes;
+        let next_step = if all_good { 2 * self.step_bytes } else { STEP_BYTES_MIN };
+        self.step_bytes = next_step.min(STEP_BYTES);
         self.here = Some(Here { place: good.end, ..here });
         Ok(Turn::Again)
     }
@@ -279,7 +299,7 @@ impl Follower {
             return Ok(good);
         }
         let frame_bytes = header.map_or(0, |header| header.frame_bytes());
-        let most = here.place.at.plus(frame_bytes.max(STEP_BYTES));
+        let most = here.place.at.plus(frame_bytes.max(self.step_bytes));
         let end = end.map_or(most, |end| end.min(most));
         let source = |to: &mut [u8], at| segment.read_at(to, at);
         let Place { offset, at } = here.place;
@@ -327,7 +347,7 @@ impl Follower {
     fn enter(&mut self, segment: Segment, place: Place) {
         self.epoch = Some(segment.header.epoch);
         self.durable = self.durable.max(segment.header.base.offset);
-        self.looks = 0;
+        self.idle = None;
         self.here = Some(Here { segment, place });
     }
 
@@ -349,11 +369,9 @@ impl Follower {
         Err(OpenError::Damaged { path, at, why: why.to_owned() }.into())
     }
 
-    /// Stays here, and now and then looks for a frame behind that says that one was durable here.
+    /// Stays here, and when that lasts looks for a frame behind that says that one was durable here.
     fn look_behind(&mut self, here: Here) -> Result<Turn, FollowError> {
-        self.looks = self.looks.saturating_add(1);
-        let due = self.looks >= LOOKS_BEFORE_SEARCH && self.looks.is_power_of_two();
-        if due && self.is_claimed(&here)? {
+        if self.is_claimed(&here)? {
             // What the claim speaks of was written before it. So it must be there now.
             let good = self.read(&here, Some(Location::new(segment::NUMBER_MAX)))?;
             self.batch.clear();
@@ -365,19 +383,31 @@ impl Follower {
         Ok(Turn::Nothing)
     }
 
-    /// Whether a frame behind says that a record here was durable.
+    /// Whether a frame behind says that a record here was durable. Each call looks through one piece at most, if it is
+    /// time for that.
     fn is_claimed(&mut self, here: &Here) -> Result<bool, OpenError> {
+        let now = self.files.host.clock.monotonic();
+        let fresh = || Idle { since: now, search_due: now + QUIET, to_search: Vec::new() };
+        let idle = self.idle.get_or_insert_with(fresh);
         let segment = &here.segment;
         let io = |source| OpenError::Io { path: segment.path.clone(), source };
-        let (at, size) = (here.place.at, segment.file().and_then(|file| file.size()).map_err(io)?);
-        if size <= segment.position(at) {
-            return Ok(false);
+        if idle.to_search.is_empty() && now >= idle.search_due {
+            idle.to_search = segment.written(here.place.at).map_err(io)?;
+            idle.to_search.reverse();
+            idle.search_due = now + now.since(idle.since);
+        }
+        let Some(stretch) = idle.to_search.pop() else { return Ok(false) };
+        let piece = stretch.start..stretch.end.min(stretch.start.plus(STEP_BYTES));
+        if piece.end < stretch.end {
+            idle.to_search.push(piece.end..stretch.end);
         }
         let source = |to: &mut [u8], at| segment.read_at(to, at);
         let Header { salt, base, .. } = segment.header;
         let region = Region { salt, base: base.offset, stale_end: segment.stale_end() };
-        let buffer = std::mem::take(&mut self.buffer);
-        let behind = search(&source, region, at, segment.location(size), buffer).map_err(io)?;
+        let mut behind = Behind { synced_through: Offset::ZERO, end: piece.start };
+        // A header may begin in this piece and end behind it.
+        let piece = piece.start..piece.end.plus(frame::HEADER_BYTES as u64);
+        search_through(&source, region, piece, &mut self.buffer, &mut behind).map_err(io)?;
         Ok(behind.synced_through > here.place.offset)
     }
 

@@ -24,6 +24,7 @@
 //! Not here: what lies in frames (`crate::frame`), where the file comes from (`crate::spare`).
 
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
@@ -50,6 +51,8 @@ const SUFFIX: &str = ".seg";
 const CUT_SUFFIX: &str = ".cut";
 /// What is wrong with a segment whose frames end before its records do.
 pub(crate) const ENDS_EARLY: &str = "the segment ends here, but not with its last record";
+/// Gaps between what was written that are smaller are not worth telling.
+const GAP_BYTES_MIN: u64 = 64 << 10;
 /// What a segment is called before it is one, when its first file failed.
 const SECOND_TRY: &str = "second-try";
 
@@ -264,6 +267,24 @@ impl Segment {
 
     pub(crate) fn read_at(&self, to: &mut [u8], at: Location) -> io::Result<usize> {
         self.file()?.read_at(to, self.position(at))
+    }
+
+    /// The stretches at or after `at`, which is not before the first frame, that were ever written to, in order and
+    /// never empty; small gaps between them are added. Ask before reading: a file system may call what it
+    /// read ahead written.
+    pub(crate) fn written(&self, at: Location) -> io::Result<Vec<Range<Location>>> {
+        let file = self.file()?;
+        let mut stretches: Vec<Range<Location>> = Vec::new();
+        let mut from = self.position(at);
+        while let Some(found) = file.next_written(from)?.filter(|found| found.end > from) {
+            let (start, end) = (self.location(found.start), self.location(found.end));
+            match stretches.last_mut().filter(|last| start.get() - last.end.get() < GAP_BYTES_MIN) {
+                Some(last) => last.end = end,
+                None => stretches.push(start..end),
+            }
+            from = found.end;
+        }
+        Ok(stretches)
     }
 
     /// Where to begin in this segment, when its stretch's index says `place`.

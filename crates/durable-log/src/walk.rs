@@ -5,6 +5,7 @@
 //! [`search`] looks for frame headers in bytes that a walker refused.
 
 use std::io;
+use std::ops::Range;
 
 use crate::crc;
 use crate::frame::{self, HEADER_BYTES, Header};
@@ -229,17 +230,39 @@ pub(crate) struct Region {
     pub(crate) stale_end: Location,
 }
 
-/// Looks through `from..end` for headers of frames and for the last byte that means something.
+/// Looks through what was written of `from..end` for headers of frames and for the last byte that means something.
+///
+/// Between the stretches of `written`, which are in order, there are only zeros. They are not read: a segment's room
+/// is reserved ahead, and most of it may be that.
 pub(crate) fn search(
     source: &Source<'_>,
+    written: &[Range<Location>],
     region: Region,
     from: Location,
     end: Location,
     mut buffer: Vec<u8>,
 ) -> io::Result<Behind> {
-    buffer.resize(BUFFER_BYTES.max(buffer.len()), 0);
     let mut behind = Behind { synced_through: Offset::ZERO, end: from };
-    let mut at = from;
+    for stretch in written {
+        // A header may end in zeros that were never written.
+        let to = stretch.end.plus(HEADER_BYTES as u64).min(end);
+        search_through(source, region, stretch.start.max(from)..to, &mut buffer, &mut behind)?;
+    }
+    behind.end = behind.end.min(end);
+    Ok(behind)
+}
+
+/// Looks through all of a range as [`search`] does, except that the last frame may be found to end behind it.
+pub(crate) fn search_through(
+    source: &Source<'_>,
+    region: Region,
+    range: Range<Location>,
+    buffer: &mut Vec<u8>,
+    behind: &mut Behind,
+) -> io::Result<()> {
+    buffer.resize(BUFFER_BYTES.max(buffer.len()), 0);
+    let end = range.end;
+    let mut at = Location::new(range.start.get() / frame::ALIGN * frame::ALIGN);
     let mut held = 0;
     while at < end {
         let wanted = usize::try_from(end.get() - at.get()).unwrap_or(usize::MAX).min(buffer.len());
@@ -249,7 +272,7 @@ pub(crate) fn search(
                 n => held += n,
             }
         }
-        look(&buffer[..held], region, at, end, &mut behind);
+        look(&buffer[..held], region, at, behind);
         // The next round sees again the bytes in which a header could begin but not end.
         let step = held.saturating_sub(HEADER_BYTES - 1) / 8 * 8;
         if held < wanted || step == 0 || held as u64 == end.get() - at.get() {
@@ -259,10 +282,10 @@ pub(crate) fn search(
         held -= step;
         at = at.plus(step as u64);
     }
-    Ok(behind)
+    Ok(())
 }
 
-fn look(bytes: &[u8], region: Region, at: Location, end: Location, behind: &mut Behind) {
+fn look(bytes: &[u8], region: Region, at: Location, behind: &mut Behind) {
     const STRIDE: usize = 4096;
     for (index, part) in bytes.chunks(STRIDE).enumerate() {
         if part == &[0; STRIDE][..part.len()] {
@@ -283,7 +306,7 @@ fn look(bytes: &[u8], region: Region, at: Location, end: Location, behind: &mut 
             {
                 behind.synced_through = behind.synced_through.max(header.synced_through());
                 if here < region.stale_end {
-                    behind.end = behind.end.max(here.plus(header.frame_bytes()).min(end));
+                    behind.end = behind.end.max(here.plus(header.frame_bytes()));
                 }
             }
         }
@@ -356,11 +379,40 @@ mod tests {
             let used = before + 40 + 5;
             log.resize(2 * BUFFER_BYTES + 24, 0);
             let source = |to: &mut [u8], at| Ok(read(&log, to, at, usize::MAX));
-            let end = Location::new(log.len() as u64);
+            let (from, end) = (Location::new(0), Location::new(log.len() as u64));
             let region = Region { salt: SALT, base: Offset::ZERO, stale_end: Location::new(0) };
-            let behind = search(&source, region, Location::new(0), end, Vec::new()).unwrap();
+            let behind = search(&source, &[from..end], region, from, end, Vec::new()).unwrap();
             let want = Behind { synced_through: Offset::new(93), end: Location::new(used as u64) };
             assert_eq!(behind, want, "{before}");
+        }
+    }
+
+    #[test]
+    fn the_search_reads_what_was_written_and_finds_a_header_that_ends_where_that_does() {
+        const UNIT: usize = 512;
+        // The last bytes of such a header, a time, are zeros, and those may never have been written.
+        for at in [0, 512 - 40, 512 - 32, 1024 - 32, 3 * 512 - 8] {
+            let own = &frame(at, 100, 7, b"x")[..HEADER_BYTES];
+            let mut log = vec![0; 8 * BUFFER_BYTES];
+            log[at..at + HEADER_BYTES].copy_from_slice(own);
+            let (from, end) = (Location::new(0), Location::new(log.len() as u64));
+            let units = log.chunks(UNIT).enumerate();
+            let used = units.filter(|(_, unit)| unit.iter().any(|byte| *byte != 0));
+            let place = |number: usize| Location::new((number * UNIT) as u64);
+            let written: Vec<_> =
+                used.map(|(number, _)| place(number)..place(number + 1)).collect();
+            let read_bytes = Cell::new(0);
+            let source = |to: &mut [u8], at| {
+                read_bytes.set(read_bytes.get() + to.len());
+                Ok(read(&log, to, at, usize::MAX))
+            };
+            let region = Region { salt: SALT, base: Offset::ZERO, stale_end: Location::new(0) };
+            let behind = search(&source, &written, region, from, end, Vec::new()).unwrap();
+            let used = own.iter().rposition(|byte| *byte != 0).unwrap() + 1;
+            let want =
+                Behind { synced_through: Offset::new(93), end: Location::new((at + used) as u64) };
+            assert_eq!(behind, want, "{at}");
+            assert!(read_bytes.get() < 4 * 512, "{} bytes were read", read_bytes.get());
         }
     }
 
@@ -370,12 +422,12 @@ mod tests {
         let own = frame(4096, 100, 7, b"x");
         log[4096..4096 + own.len()].copy_from_slice(&own);
         log.resize(BUFFER_BYTES, 0);
-        let end = Location::new(log.len() as u64);
+        let (from, end) = (Location::new(0), Location::new(log.len() as u64));
         let look = |log: &[u8], salt, base, stale_end: u64| {
             let base = Offset::new(base);
             let region = Region { salt, base, stale_end: Location::new(stale_end) };
             let source = |to: &mut [u8], at| Ok(read(log, to, at, usize::MAX));
-            let behind = search(&source, region, Location::new(0), end, Vec::new()).unwrap();
+            let behind = search(&source, &[from..end], region, from, end, Vec::new()).unwrap();
             (behind.synced_through.get(), behind.end.get())
         };
         assert_eq!(look(&log, SALT, 0, 8192), (93, 4096 + own.len() as u64));

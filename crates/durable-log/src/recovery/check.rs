@@ -159,6 +159,7 @@ fn check_tail(segment: &Segment) -> Result<Tail, OpenError> {
     let base = segment.header.base;
     let size = size_of_file(segment)?;
     let file_end = segment.location(size);
+    let written = segment.written(base.at).map_err(|source| io_error(segment, source))?;
     let mut claims = Claims::new(base.offset, base.at);
     let mut walker =
         Walker::new(&source, segment.header.salt, base.at, base.offset, file_end, Vec::new());
@@ -180,7 +181,7 @@ fn check_tail(segment: &Segment) -> Result<Tail, OpenError> {
     let end = Place { offset: walker.expect(), at: walker.at() };
     let place =
         Region { salt: segment.header.salt, base: base.offset, stale_end: segment.stale_end() };
-    let mut behind = search(&source, place, end.at, file_end, walker.into_buffer())
+    let mut behind = search(&source, &written, place, end.at, file_end, walker.into_buffer())
         .map_err(|source| io_error(segment, source))?;
     if left_out(LeftOut::CheckClaimsBehind) {
         behind.synced_through = Offset::ZERO;

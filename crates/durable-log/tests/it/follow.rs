@@ -5,6 +5,7 @@
 //! killed.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use durable_log::{
     Epoch, FollowError, Followed, Follower, Location, Log, Offset, OpenError, Options, Positions,
@@ -248,8 +249,8 @@ fn who_has_read_nothing_is_not_told_of_an_opening_that_lost_nothing() {
 }
 
 /// A log whose first record is damaged, in a segment that is its last one, or not.
-fn damaged(sealed: bool, claimed: bool) -> (Place, Log) {
-    let place = Place::simulated();
+fn damaged(machine: &Machine, sealed: bool, claimed: bool) -> (Place, Log) {
+    let place = Place::on(machine);
     let log = place.open();
     log.append(&[b"one"]).unwrap();
     if claimed {
@@ -270,14 +271,23 @@ fn damaged(sealed: bool, claimed: bool) -> (Place, Log) {
 #[test]
 fn damage_is_told_of_where_something_says_that_it_was_durable() {
     for (sealed, claimed) in [(true, false), (true, true), (false, true)] {
-        let (place, _log) = damaged(sealed, claimed);
+        let machine = Machine::new(1);
+        let (place, _log) = damaged(&machine, sealed, claimed);
         let mut follower = follow(&place);
-        let heard = (0..10).map(|_| hear(&mut follower)).find(|heard| *heard != Heard::Nothing);
+        let mut later = || {
+            machine.advance(Duration::from_millis(50));
+            hear(&mut follower)
+        };
+        let heard = (0..10).map(|_| later()).find(|heard| *heard != Heard::Nothing);
         assert_eq!(heard, Some(Heard::Damaged(128)), "{sealed} {claimed}");
     }
-    let (place, _log) = damaged(false, false);
+    let machine = Machine::new(1);
+    let (place, _log) = damaged(&machine, false, false);
     let mut follower = follow(&place);
-    assert!((0..100).all(|_| hear(&mut follower) == Heard::Nothing));
+    for _ in 0..100 {
+        machine.advance(Duration::from_millis(50));
+        assert_eq!(hear(&mut follower), Heard::Nothing);
+    }
 }
 
 #[derive(Clone, Copy, Debug)]

@@ -1,9 +1,10 @@
 //! Goal: however many segments a log has, few of their files are open at once, and whatever is trimmed
-//! or used again meanwhile, a reader gets the bytes that it asked for or hears that they are gone.
-//! Method: a disk that counts the files that are open and can refuse to open more; readers that race
-//! with trims.
+//! or used again meanwhile, a reader gets the bytes that it asked for or hears that they are gone; and what
+//! was reserved and never written is not read. Method: a disk that counts the files that are open and the
+//! bytes that are read, and can refuse to open more; readers that race with trims.
 
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -24,6 +25,7 @@ struct Counts {
     open: AtomicUsize,
     most: AtomicUsize,
     opened: AtomicUsize,
+    read_bytes: AtomicUsize,
     refuses: AtomicBool,
 }
 
@@ -58,7 +60,9 @@ impl Drop for Counted {
 
 impl File for Counted {
     fn read_at(&self, buf: &mut [u8], at: u64) -> io::Result<usize> {
-        self.file.read_at(buf, at)
+        let read = self.file.read_at(buf, at)?;
+        self.counts.read_bytes.fetch_add(read, Ordering::SeqCst);
+        Ok(read)
     }
 
     fn write_all_at(&self, buf: &[u8], at: u64) -> io::Result<()> {
@@ -83,6 +87,10 @@ impl File for Counted {
 
     fn map(&self, bytes: u64) -> io::Result<Mapping> {
         self.file.map(bytes)
+    }
+
+    fn next_written(&self, at: u64) -> io::Result<Option<Range<u64>>> {
+        self.file.next_written(at)
     }
 }
 
@@ -214,6 +222,22 @@ fn a_log_of_300_segments_is_read_with_8_open_files() {
             counts.most();
         }
     }
+}
+
+#[test]
+fn an_opening_after_a_crash_reads_what_was_written_and_not_the_room_behind_it() {
+    const ROOM: usize = 64 << 20;
+    let mut place = simulated(Options { segment_bytes: ROOM as u64, ..Options::default() });
+    let log = place.open();
+    log.append(&[&record(0)]).unwrap();
+    log.write_out().unwrap();
+    drop(log);
+    assert_eq!(place.read_file(&place.segments()[0]).len(), ROOM);
+    let counts = counted(&mut place);
+    assert_eq!(all(&place.open()), [record(0)]);
+    // One step of the search for the end, and some more of the page behind it.
+    let read_bytes = counts.read_bytes.load(Ordering::SeqCst);
+    assert!(read_bytes < 300 << 10, "{read_bytes} bytes were read");
 }
 
 #[test]

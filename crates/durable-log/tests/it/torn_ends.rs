@@ -1,7 +1,9 @@
-//! Goal: a torn end is cut only by an opening that succeeds, and its copies do not pile up. Method: the
-//! simulated machine; unsynced frames damaged between two lives.
+//! Goal: a torn end is cut only by an opening that succeeds, its copies do not pile up, and it is found wherever in
+//! the segment's reserved room it lies. Method: the simulated machine and the real disk; unsynced frames damaged
+//! between two lives.
 
-use durable_log::OpenError;
+use durable_log::{OpenError, Options};
+use host::OpenMode;
 use host::sim::Machine;
 
 use crate::support::{Place, all};
@@ -90,4 +92,39 @@ fn only_the_last_copies_of_torn_ends_stay() {
     assert_eq!(copies.len(), 16);
     let newest = copies.last().map(|entry| place.dir.join("torn").join(&entry.name));
     assert_eq!(newest, last);
+}
+
+/// Leaves on the real disk a log whose segment has room for 8 MiB, with the frame between two others damaged: the
+/// one behind it lies 1 MiB away, and says that it was durable if that was `promised`.
+fn tear_far_apart(promised: bool) -> Place {
+    let place = Place::with(Options { segment_bytes: 8 << 20, ..Options::default() });
+    let log = place.open();
+    log.append(&[b"first"]).unwrap();
+    log.sync().unwrap();
+    let middle = log.append(&[&vec![5; 1 << 20]]).unwrap().at;
+    if promised {
+        log.sync().unwrap();
+    }
+    log.append(&[&[7; 5000]]).unwrap();
+    log.write_out().unwrap();
+    let at = log.segments()[0].begin;
+    let path = place.segments().pop().unwrap();
+    drop(log);
+    // Its header and most of what follows are gone.
+    let file = place.host.disk.open(&path, OpenMode::ReadWrite).unwrap();
+    file.write_all_at(&vec![0; 1 << 20], 128 + (middle.get() - at.get()) - 44).unwrap();
+    place
+}
+
+#[test]
+fn a_frame_far_behind_the_end_is_found_on_the_real_disk() {
+    let place = tear_far_apart(false);
+    let (log, recovery) = place.reopen();
+    let torn = recovery.torn.unwrap();
+    assert_eq!(all(&log), [b"first"]);
+    assert!(torn.bytes > (1 << 20) + 5000 && torn.kept_as.is_some(), "{torn:?}");
+    assert_eq!(log.stats().torn_bytes, torn.bytes);
+    let place = tear_far_apart(true);
+    let refused = place.try_open().map(|(log, _)| all(&log));
+    assert!(matches!(refused, Err(OpenError::Damaged { .. })), "{refused:?}");
 }
