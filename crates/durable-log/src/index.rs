@@ -35,6 +35,21 @@ pub(crate) struct Index {
     count: AtomicUsize,
 }
 
+/// Memory for the entries of an index. It is much for a large segment, so who is in a hurry has it made before.
+#[derive(Debug)]
+pub(crate) struct Room(Box<[Entry]>);
+
+impl Room {
+    /// Room for an index of frames of `bytes_max` bytes in total.
+    pub(crate) fn new(bytes_max: u64) -> Self {
+        Self((0..capacity(bytes_max)).map(|_| Entry::default()).collect())
+    }
+}
+
+fn capacity(bytes_max: u64) -> usize {
+    usize::try_from(bytes_max / STRIDE_BYTES).unwrap_or(0) + 1
+}
+
 #[derive(Debug, Default)]
 struct Entry {
     /// The frame's place from the base: offset in the upper half, bytes / [`frame::ALIGN`] in the lower.
@@ -67,8 +82,13 @@ pub(crate) struct Found {
 impl Index {
     /// An empty index for frames of `bytes_max` bytes in total.
     pub(crate) fn new(base: Place, bytes_max: u64) -> Self {
-        let capacity = usize::try_from(bytes_max / STRIDE_BYTES).unwrap_or(0) + 1;
-        let entries = (0..capacity).map(|_| Entry::default()).collect();
+        Self::with_room(base, bytes_max, Room::new(bytes_max))
+    }
+
+    /// [`Index::new`] in `room` if that is as much as is needed.
+    fn with_room(base: Place, bytes_max: u64, room: Room) -> Self {
+        let fits = room.0.len() == capacity(bytes_max);
+        let Room(entries) = if fits { room } else { Room::new(bytes_max) };
         Self { base, bytes_max, entries, count: AtomicUsize::new(0) }
     }
 
@@ -233,7 +253,12 @@ pub(crate) struct IndexWriter {
 impl IndexWriter {
     /// Begins an index. `newest_ms` is the highest timestamp of the log before `base`.
     pub(crate) fn new(base: Place, bytes_max: u64, newest_ms: i64) -> Self {
-        let index = Arc::new(Index::new(base, bytes_max));
+        Self::with_room(base, bytes_max, newest_ms, Room::new(bytes_max))
+    }
+
+    /// [`IndexWriter::new`] in `room` if that is as much as is needed. It is empty.
+    pub(crate) fn with_room(base: Place, bytes_max: u64, newest_ms: i64, room: Room) -> Self {
+        let index = Arc::new(Index::with_room(base, bytes_max, room));
         Self { index, due: base.at, newest_ms, last: base, alike: None }
     }
 

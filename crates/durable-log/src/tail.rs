@@ -22,7 +22,7 @@ use crate::chunk::{self, CHUNK_BYTES, Chunk, Filling};
 use crate::crc;
 use crate::error::AppendError;
 use crate::frame::{self, HEADER_BYTES, Header};
-use crate::index::{Index, IndexWriter};
+use crate::index::{self, Index, IndexWriter};
 use crate::position::{Location, Offset};
 use crate::ring::Ring;
 use crate::segment::{self, Place};
@@ -200,6 +200,8 @@ pub(crate) struct Tail {
     /// The first stretch that is not wholly durable.
     oldest: Arc<Stretch>,
     index: IndexWriter,
+    /// For the next stretch's index, made before that begins.
+    next_index: Option<index::Room>,
     ring: Arc<Ring>,
     /// The last chunk. It is in the ring, too.
     filling: Filling,
@@ -247,6 +249,7 @@ impl Tail {
             oldest: Arc::clone(&stretch),
             stretch,
             index,
+            next_index: None,
             ring: Arc::new(ring),
             first: filling.chunk().number(),
             filling,
@@ -364,12 +367,23 @@ impl Tail {
         self.next.at == self.stretch.base.at
     }
 
+    /// Whether nobody made room for the next stretch's index yet.
+    pub(crate) fn wants_index(&self) -> bool {
+        self.next_index.is_none()
+    }
+
+    /// Takes room for the next stretch's index.
+    pub(crate) fn take_index(&mut self, room: index::Room) {
+        self.next_index.get_or_insert(room);
+    }
+
     /// Ends the stretch here and begins the next one, large enough for a frame of `bytes`.
     #[cold]
     pub(crate) fn begin_stretch(&mut self, salt: u64, bytes: u64) {
         let bytes_max = bytes.max(self.segment_bytes - segment::HEADER_BYTES as u64);
         let number = self.stretch.number + 1;
-        self.index = IndexWriter::new(self.next, bytes_max, self.index.newest_ms());
+        let room = self.next_index.take().unwrap_or_else(|| index::Room::new(bytes_max));
+        self.index = IndexWriter::with_room(self.next, bytes_max, self.index.newest_ms(), room);
         let next = Stretch::new(number, salt, bytes_max, &self.index);
         self.stretch.next.get_or_init(|| Arc::clone(&next));
         self.stretch = next;

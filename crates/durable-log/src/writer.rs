@@ -17,6 +17,7 @@ use std::sync::Arc;
 use crate::core::{Core, lock};
 use crate::error::WriteError;
 use crate::files::FileRef;
+use crate::index;
 use crate::mutation::{Step, left_out};
 use crate::segment::{self, Header, Place, Segment};
 use crate::spare::{self, Blank};
@@ -326,8 +327,18 @@ impl Core {
             // None is needed yet, whatever an earlier segment's end found.
             self.tail().no_spare = false;
         } else if !self.want_spare() {
+            self.prepare_index();
             let made = self.blank(self.options.segment_bytes);
             self.tail().no_spare = writer.take_spare(made);
+        }
+    }
+
+    /// Makes room for the next stretch's index, so that no append waits for that.
+    fn prepare_index(&self) {
+        if self.tail().wants_index() {
+            let bytes_max = self.options.segment_bytes - segment::HEADER_BYTES as u64;
+            let room = index::Room::new(bytes_max);
+            self.tail().take_index(room);
         }
     }
 
@@ -336,6 +347,7 @@ impl Core {
         if self.has_ended() || !self.writer().wants_spare() {
             return;
         }
+        self.prepare_index();
         let made = self.blank(self.options.segment_bytes);
         let mut writer = self.writer();
         if writer.spare.is_some() || self.has_ended() {
@@ -363,6 +375,7 @@ impl Core {
                 }
             }
         }
+        self.prepare_index();
         {
             let mut tail = self.tail();
             if !tail.stretch_is_empty() && tail.refusal.is_none() {
