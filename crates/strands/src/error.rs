@@ -81,6 +81,35 @@ pub enum CommitError {
     Failed(String),
 }
 
+/// Why a round of collection ended before it deleted anything.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CollectError {
+    /// Another round runs.
+    #[error("a round of collection is running already")]
+    Busy,
+    /// Not every extent could be read, so nobody knows what is needed.
+    #[error("collection cannot read what is needed: {0}")]
+    Mark(#[from] ReadError),
+    /// The store holds a block that a later opening made: another server uses it.
+    #[error(
+        "block {block} was made by a later start of the server than this one, so the store belongs to \
+         another server now; nothing was deleted"
+    )]
+    NotOurs {
+        /// One of its blocks.
+        block: String,
+    },
+    /// The block store failed.
+    #[error("collection cannot use the block store: {0}")]
+    Store(String),
+    /// What the mark has seen could not be made durable.
+    #[error(transparent)]
+    Commit(#[from] CommitError),
+    /// The server stops; the next start goes on.
+    #[error("the server is stopping")]
+    Stopping,
+}
+
 /// Why bytes or rows could not be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReadError {

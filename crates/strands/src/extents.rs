@@ -122,6 +122,28 @@ pub(crate) fn overlapping(
     Ok(found)
 }
 
+/// At most `limit` extents of all strands, in order of strand and start, behind the one that begins at `after`.
+pub(crate) fn page(
+    rows: &impl Rows,
+    after: Option<(StrandId, u64)>,
+    limit: usize,
+) -> Result<Vec<(StrandId, Extent)>, ReadError> {
+    let after = after.map(|(strand, start)| key(strand, start));
+    let from = after.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+    rows.rows(EXTENTS, (from, Bound::Unbounded), Order::Ascending, limit)?
+        .iter()
+        .map(|(key, value)| {
+            let strand = key.first_chunk().map(|id| StrandId::from_raw(u64::from_be_bytes(*id)));
+            strand.filter(|_| key.len() == KEY_BYTES).zip(Extent::decode(key, value)).ok_or_else(
+                || {
+                    let shown = key.escape_ascii();
+                    ReadError::Failed(format!("the extent row `{shown}` cannot be read"))
+                },
+            )
+        })
+        .collect()
+}
+
 /// One past the last byte of a strand that lies in a block.
 pub(crate) fn end(rows: &impl Rows, strand: StrandId) -> Result<u64, ReadError> {
     Ok(last(rows, strand, 1)?.first().map_or(0, Extent::end))
@@ -177,7 +199,7 @@ fn put(commit: &mut Commit, strand: StrandId, extent: &Extent) {
 }
 
 fn key(strand: StrandId, start: u64) -> Vec<u8> {
-    let mut key = Vec::with_capacity(16);
+    let mut key = Vec::with_capacity(KEY_BYTES);
     key.extend_from_slice(&strand.get().to_be_bytes());
     key.extend_from_slice(&start.to_be_bytes());
     key
@@ -199,6 +221,7 @@ fn read(strand: StrandId, rows: Vec<(Bytes, Bytes)>) -> Result<Vec<Extent>, Read
 }
 
 const VERSION: u8 = 1;
+const KEY_BYTES: usize = 8 + 8;
 const VALUE_BYTES: usize = 1 + 20 + 4 + 4 + 8;
 /// Rows fetched at once, so that a read of a huge range stays bounded in memory per step.
 const PAGE_ROWS: usize = 256;

@@ -12,6 +12,8 @@
 //!   newer ones are in the overlay (`overlay.rs`), which reads consult first.
 //! - Bytes live in the journal (`pieces.rs` indexes them) until `pack.rs` moves them into blocks
 //!   (`extents.rs` says where); `read.rs` finds them again, and `cached.rs` keeps what was used lately.
+//! - Blocks that nobody needs are found and deleted by `collect.rs`; `compact.rs` rewrites those of which
+//!   little lives.
 //! - `recover.rs` builds all of it from the journal and the meta store, at every start.
 //!
 //! Invariants: state changes in a journal append and nowhere else; nothing lower is deleted before what
@@ -24,6 +26,7 @@ mod apply;
 mod cached;
 mod collect;
 mod commit;
+mod compact;
 mod error;
 mod extents;
 mod inspect;
@@ -33,6 +36,7 @@ mod pack;
 mod pieces;
 mod read;
 mod recover;
+mod run;
 mod shared;
 mod status;
 mod strands;
@@ -42,8 +46,11 @@ mod ticket;
 mod types;
 
 pub use cached::CacheStatus;
+pub use collect::{
+    CollectOptions, CollectPhase, CollectProgress, CollectRound, Collected, Collection,
+};
 pub use commit::Commit;
-pub use error::{CommitError, OpenError, ReadError};
+pub use error::{CollectError, CommitError, OpenError, ReadError};
 pub use inspect::{InspectedOp, inspect_commit};
 pub use options::Options;
 pub use recover::Recovery;

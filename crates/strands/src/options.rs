@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::collect::CollectOptions;
+
 /// How much may pile up where, and when packing starts.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -22,6 +24,10 @@ pub struct Options {
     /// Payload is refused when the disk has less room than this; kept for deletes, packing and the
     /// meta store. `None`: 1 GiB, or a sixteenth of a disk below 16 GiB.
     pub reserve_bytes: Option<u64>,
+    /// Time between two rounds of collection; `None`: only when asked for.
+    pub collect_every: Option<Duration>,
+    /// What such a round may do.
+    pub collect: CollectOptions,
 }
 
 impl Default for Options {
@@ -35,6 +41,8 @@ impl Default for Options {
             overlay_bytes_max: 64 << 20,
             cache_bytes: 128 << 20,
             reserve_bytes: None,
+            collect_every: Some(Duration::from_secs(15 * 60)),
+            collect: CollectOptions::default(),
         }
     }
 }

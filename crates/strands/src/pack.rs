@@ -24,7 +24,7 @@ use std::ops::Range;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use block_store::{BLOCK_BYTES_MAX, BLOCK_PIECES_MAX, Block, BlockBuilder, BlockName, PutError};
+use block_store::{BLOCK_BYTES_MAX, BLOCK_PIECES_MAX, Block, PutError};
 use bytes::Bytes;
 use durable_log::{Location, SegmentInfo};
 
@@ -32,7 +32,8 @@ use crate::cached::{Cache, WORTH_BYTES};
 use crate::commit::{Commit, Op};
 use crate::error::{CommitError, ReadError};
 use crate::extents::{self, Extent};
-use crate::pieces::Placed;
+use crate::pieces::{Piece, Placed};
+use crate::run::{Part, Run, build};
 use crate::shared::{PackTrouble, REMOVED, Shared, State, lock, removed_key};
 use crate::ticket::sync_error;
 use crate::types::{Order, Position, StrandId};
@@ -82,18 +83,6 @@ struct Round {
     before: Position,
     /// Bytes of the journal from here on also go into the cache.
     warm_from: Location,
-}
-
-/// Bytes of one strand without a gap, on their way into a block.
-#[derive(Debug)]
-struct Run {
-    strand: StrandId,
-    start: u64,
-    len: u32,
-    newest: Position,
-    /// Where in the journal the part lies that was written last.
-    last: Location,
-    parts: Vec<Bytes>,
 }
 
 impl Shared {
@@ -243,12 +232,12 @@ impl Shared {
             let Some(placed) = pieces.next() else { break };
             let bytes = self.read_piece(&placed)?;
             if placed.piece.len > BLOCK_BYTES_MAX {
-                return Ok(vec![Run::of(&placed, bytes)]);
+                return Ok(vec![Run::new(placed.strand, placed.start, part_of(&placed, bytes))]);
             }
             room -= placed.piece.len;
             match runs.last_mut() {
-                Some(run) if joins => run.join(&placed, bytes),
-                _ => runs.push(Run::of(&placed, bytes)),
+                Some(run) if joins => run.join(part_of(&placed, bytes)),
+                _ => runs.push(Run::new(placed.strand, placed.start, part_of(&placed, bytes))),
             }
         }
         Ok(runs)
@@ -285,7 +274,8 @@ impl Shared {
     fn put_and_commit(&self, runs: &[Run], round: Round) -> Result<(), PackError> {
         // In flight until the extents are committed, or the block is given up.
         let minted = self.block_mint.mint();
-        let (block, extents) = build(minted.name(), runs)?;
+        let (block, extents) =
+            build(minted.name(), runs).map_err(|error| PackError::Store(error.to_string()))?;
         let bytes: u64 = runs.iter().map(|run| u64::from(run.len)).sum();
         self.blocks.put(&block).map_err(|error| match error {
             PutError::NoSpace { .. } => PackError::NoSpace(error.to_string()),
@@ -306,7 +296,7 @@ impl Shared {
     /// current, so that what is written after that ends it.
     fn warm(&self, runs: &[Run], from: Location) -> Vec<Fill<'_>> {
         let Some(cache) = &self.cache else { return Vec::new() };
-        let is_worth = |run: &&Run| run.last >= from && run.len >= WORTH_BYTES;
+        let is_worth = |run: &&Run| run.last >= Some(from) && run.len >= WORTH_BYTES;
         let of_strand = |runs: &[Run]| {
             let worth = runs.iter().filter(is_worth).map(|run| run.start..run.end());
             cache.fills(runs[0].strand, worth)
@@ -390,11 +380,7 @@ impl Shared {
             if self.stopping.load(Ordering::Acquire) {
                 return Err(PackError::Stopping);
             }
-            // Nobody admits these commits, so they see to it themselves that they do not pile up.
-            if self.read_state().overlay.bytes() > self.options.overlay_bytes_max / 2 {
-                self.wait_durable(done)?;
-                self.apply(done).map_err(|error| PackError::Store(error.to_string()))?;
-            }
+            self.ease_overlay(done)?;
         }
     }
 
@@ -439,69 +425,9 @@ impl Shared {
     }
 }
 
-impl Run {
-    fn of(placed: &Placed, bytes: Bytes) -> Self {
-        Self {
-            strand: placed.strand,
-            start: placed.start,
-            len: placed.piece.len,
-            newest: placed.piece.written,
-            last: placed.piece.at,
-            parts: vec![bytes],
-        }
-    }
-
-    fn join(&mut self, placed: &Placed, bytes: Bytes) {
-        self.len += placed.piece.len;
-        self.newest = self.newest.max(placed.piece.written);
-        self.last = self.last.max(placed.piece.at);
-        self.parts.push(bytes);
-    }
-
-    fn end(&self) -> u64 {
-        self.start + u64::from(self.len)
-    }
-
-    /// A run of one part, cut into runs of at most `max` bytes.
-    fn split(&self, max: u32) -> Vec<Self> {
-        let whole = self.parts.concat();
-        let whole = Bytes::from(whole);
-        let mut cuts = Vec::new();
-        let mut at = 0;
-        while at < self.len {
-            let len = max.min(self.len - at);
-            cuts.push(Self {
-                strand: self.strand,
-                start: self.start + u64::from(at),
-                len,
-                newest: self.newest,
-                last: self.last,
-                parts: vec![whole.slice(at as usize..(at + len) as usize)],
-            });
-            at += len;
-        }
-        cuts
-    }
-}
-
-/// A block of these runs, and the extents that point into it.
-fn build(name: BlockName, runs: &[Run]) -> Result<(Block, Vec<(StrandId, Extent)>), PackError> {
-    let mut builder = BlockBuilder::new();
-    let mut extents = Vec::with_capacity(runs.len());
-    for run in runs {
-        let piece = block_store::Piece {
-            strand: run.strand.get(),
-            start: run.start,
-            generation: run.newest.get(),
-            len: run.len,
-        };
-        let parts: Vec<&[u8]> = run.parts.iter().map(|part| &part[..]).collect();
-        let at = builder.add(piece, &parts).map_err(|error| PackError::Store(error.to_string()))?;
-        let extent =
-            Extent { start: run.start, len: run.len, block: name, at, generation: run.newest };
-        extents.push((run.strand, extent));
-    }
-    Ok((builder.finish(name), extents))
+fn part_of(placed: &Placed, bytes: Bytes) -> Part {
+    let Piece { len, written, at } = placed.piece;
+    Part { len, newest: written, last: Some(at), bytes }
 }
 
 /// Brings the bytes of a block that are current into the pieces that are being filled.

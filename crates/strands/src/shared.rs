@@ -16,7 +16,7 @@ use meta_store::MetaStore;
 use tokio::sync::{Notify, watch};
 
 use crate::cached::Cache;
-use crate::collect::BlockMint;
+use crate::collect::{BlockMint, Collection};
 use crate::commit::{Commit, Op};
 use crate::error::{CommitError, ReadError};
 use crate::extents::{self, Rows};
@@ -54,6 +54,8 @@ pub(crate) struct Shared {
     /// One round of packing at a time.
     pub(crate) packing: Mutex<()>,
     pub(crate) pack_stats: Mutex<PackStats>,
+    /// Rounds of collection; who sets `running` has the turn.
+    pub(crate) collection: Mutex<Collection>,
     /// Told when the journal, the overlay or the disk got room.
     pub(crate) progress: Notify,
     /// The durable position, for those who wait asynchronously; `None` when there will be no more.
@@ -150,6 +152,7 @@ impl Shared {
             pack_hinted: AtomicBool::new(false),
             packing: Mutex::new(()),
             pack_stats: Mutex::default(),
+            collection: Mutex::default(),
             progress: Notify::new(),
             durable: watch::Sender::new(Some(durable)),
             applying: Mutex::new(()),

@@ -12,8 +12,9 @@ use host::{Host, Space};
 use meta_store::MetaStore;
 
 use crate::admit::block_on;
+use crate::collect::{self, CollectOptions, CollectRound, Collected, Collection};
 use crate::commit::Commit;
-use crate::error::{CommitError, OpenError, ReadError};
+use crate::error::{CollectError, CommitError, OpenError, ReadError};
 use crate::options::Options;
 use crate::read::{Holes, ReadPlan, merged_rows};
 use crate::recover::{self, Recovery};
@@ -30,7 +31,7 @@ pub struct Strands {
     workers: Arc<Workers>,
 }
 
-/// The threads behind a [`Strands`]: committer, applier, packer.
+/// The threads behind a [`Strands`]: committer, applier, packer, collector.
 #[derive(Debug)]
 struct Workers {
     shared: Arc<Shared>,
@@ -54,10 +55,11 @@ impl Strands {
         let shared = Arc::new(recover::open(host, dir, meta, blocks, options)?);
         let workers = Workers { shared: Arc::clone(&shared), threads: Mutex::default() };
         workers.start("committer", |shared| shared.log.run_committer())?;
-        workers.start("applier", Shared::run_applier)?;
-        workers.start("packer", Shared::run_packer)?;
+        workers.start("applier", |shared| shared.run_applier())?;
+        workers.start("packer", |shared| shared.run_packer())?;
+        workers.start("collector", collect::run_collector)?;
         if shared.cache.is_some() {
-            workers.start("read-ahead", Shared::run_read_ahead)?;
+            workers.start("read-ahead", |shared| shared.run_read_ahead())?;
         }
         Ok(Self { shared, workers: Arc::new(workers) })
     }
@@ -224,6 +226,29 @@ impl Strands {
         self.shared.pack_round().map_err(|error| error.answer())
     }
 
+    /// Takes the turn of the next round of collection.
+    ///
+    /// # Errors
+    ///
+    /// [`CollectError::Busy`] while another round runs.
+    pub fn start_collecting(&self, options: CollectOptions) -> Result<CollectRound, CollectError> {
+        collect::start(&self.shared, options)
+    }
+
+    /// Runs a round of collection. Blocks until done.
+    ///
+    /// # Errors
+    ///
+    /// After a [`CollectError`] nothing was deleted.
+    pub fn collect(&self, options: CollectOptions) -> Result<Collected, CollectError> {
+        self.start_collecting(options)?.run()
+    }
+
+    /// What collection is doing and has done.
+    pub fn collection(&self) -> Collection {
+        self.shared.collection()
+    }
+
     async fn fetch(&self, plan: ReadPlan) -> Result<Bytes, ReadError> {
         if plan.is_at_hand() {
             return self.shared.fetch(plan);
@@ -235,7 +260,7 @@ impl Strands {
 }
 
 impl Workers {
-    fn start(&self, name: &str, body: fn(&Shared)) -> Result<(), OpenError> {
+    fn start(&self, name: &str, body: fn(&Arc<Shared>)) -> Result<(), OpenError> {
         let shared = Arc::clone(&self.shared);
         let thread = host::spawn(name, move || body(&shared))
             .map_err(|error| OpenError::Io { what: "starting a thread", error })?;

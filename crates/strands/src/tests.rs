@@ -19,6 +19,7 @@ use proptest::prelude::*;
 use crate::{Commit, CommitError, Options, Order, Position, ReadError, StrandId, Strands, Table};
 
 mod cached;
+mod collection;
 mod epochs;
 mod failed_sync;
 mod forgotten_sync;

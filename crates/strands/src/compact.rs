@@ -1,0 +1,253 @@
+//! Rewriting: blocks of which little lives, and strands that lie in many small parts.
+//!
+//! A round gathers extents: those that point into a sparse block (the block's footer says where to look),
+//! and those of a scattered stretch of a strand. They are copied in order of strand and offset into new
+//! blocks, one at a time:
+//!
+//! 1. read the bytes, their checksums verified, and put the new block, durable when it returns;
+//! 2. commit where they are now: under the strands' extent locks the extents are read again, and only those
+//!    that still point to the bytes that were copied are replaced. The commit is rows and nothing else: no
+//!    byte of any strand changes.
+//!
+//! A crash in between leaves a block that nobody names. A write, truncate or pack in between wins: what it
+//! put in an extent's place stays. The old blocks are dead once the commit is durable; the next round of
+//! collection finds them.
+
+use std::collections::BTreeMap;
+
+use block_store::{BLOCK_BYTES_MAX, BLOCK_PIECES_MAX, BlockName, PutError};
+
+use crate::collect::{CollectPhase, Collected, STRETCH_BYTES, Stretch};
+use crate::commit::Commit;
+use crate::error::{CommitError, ReadError};
+use crate::extents::{self, Extent};
+use crate::run::{Part, Run, build};
+use crate::shared::{Shared, row_error};
+use crate::types::StrandId;
+
+/// What may be worth rewriting.
+#[derive(Debug)]
+pub(crate) struct Candidates {
+    /// Blocks and how many of their bytes the mark found alive.
+    pub(crate) sparse: Vec<(BlockName, u32)>,
+    pub(crate) scattered: Vec<Stretch>,
+}
+
+/// Extents to be copied, in order.
+type Picked = BTreeMap<(StrandId, u64), Extent>;
+
+/// An extent whose bytes were copied, and where its copy begins.
+#[derive(Clone, Copy, Debug)]
+struct Copied {
+    strand: StrandId,
+    from: Extent,
+    block: BlockName,
+    at: u32,
+}
+
+/// Why a block of copies did not come about.
+#[derive(Debug, thiserror::Error)]
+enum RewriteError {
+    #[error("rewriting: {0}")]
+    Read(#[from] ReadError),
+    #[error("rewriting: {0}")]
+    Block(#[from] block_store::ReadError),
+    #[error("rewriting: {0}")]
+    Put(#[from] PutError),
+    #[error("rewriting: {0}")]
+    Commit(#[from] CommitError),
+    #[error("rewriting: {0}")]
+    Build(#[from] block_store::format::BlockFull),
+}
+
+impl Shared {
+    /// Rewrites up to `bytes_max` of what is worth it. What fails is left as it was.
+    pub(crate) fn rewrite(
+        &self,
+        candidates: &Candidates,
+        bytes_max: u64,
+        collected: &mut Collected,
+    ) {
+        let picked = self.pick(candidates, bytes_max, collected);
+        let total: u64 = picked.values().map(|extent| u64::from(extent.len)).sum();
+        let mut done = 0;
+        let mut rest = picked.into_iter().map(|((strand, _), extent)| (strand, extent)).peekable();
+        while rest.peek().is_some() && !self.is_stopping() {
+            self.tell_collecting(CollectPhase::Rewrite, done, Some(total));
+            let batch = fill(&mut rest);
+            done += batch.iter().map(|(_, extent)| u64::from(extent.len)).sum::<u64>();
+            match self.copy(&batch) {
+                Ok(moved) => {
+                    collected.written_blocks += 1;
+                    collected.rewritten_bytes += moved;
+                }
+                Err(error) => {
+                    collected.failed(&error);
+                    // What cannot be read is of one block; what cannot be written, of all.
+                    if matches!(error, RewriteError::Put(_) | RewriteError::Commit(_)) {
+                        break;
+                    }
+                }
+            }
+        }
+    }
+
+    /// The extents that are to be copied, about `bytes_max` of them at most.
+    fn pick(&self, candidates: &Candidates, bytes_max: u64, collected: &mut Collected) -> Picked {
+        let mut picked = Picked::new();
+        let mut left = bytes_max;
+        for (block, live) in &candidates.sparse {
+            if u64::from(*live) > left || self.is_stopping() {
+                break;
+            }
+            match self.of_block(*block) {
+                Ok(extents) => add(&mut picked, &mut left, extents),
+                Err(error) => collected.failed(&error),
+            }
+        }
+        for Stretch { strand, start } in &candidates.scattered {
+            if left < STRETCH_BYTES || self.is_stopping() {
+                break;
+            }
+            match extents::overlapping(self, *strand, *start, start.saturating_add(STRETCH_BYTES)) {
+                Ok(extents) => {
+                    let extents = extents.into_iter().map(|extent| (*strand, extent)).collect();
+                    add(&mut picked, &mut left, extents);
+                }
+                Err(error) => collected.failed(&error),
+            }
+        }
+        picked
+    }
+
+    /// The extents that point into a block, if it is sparse.
+    fn of_block(&self, block: BlockName) -> Result<Vec<(StrandId, Extent)>, RewriteError> {
+        let footer = self.blocks.footer(block)?;
+        let mut found = BTreeMap::new();
+        for placed in footer.pieces() {
+            let strand = StrandId::from_raw(placed.piece.strand);
+            let end = placed.piece.start.saturating_add(placed.piece.len.into());
+            for extent in extents::overlapping(self, strand, placed.piece.start, end)? {
+                if extent.block == block {
+                    found.insert((strand, extent.start), extent);
+                }
+            }
+        }
+        let live: u64 = found.values().map(|extent| u64::from(extent.len)).sum();
+        // The listing knew only the size of the whole block, footer included.
+        if live * 2 >= u64::from(footer.payload_len()) {
+            return Ok(Vec::new());
+        }
+        Ok(found.into_iter().map(|((strand, _), extent)| (strand, extent)).collect())
+    }
+
+    /// Copies extents into one new block and commits what is still current; returns how many bytes that was.
+    fn copy(&self, extents: &[(StrandId, Extent)]) -> Result<u64, RewriteError> {
+        let mut runs: Vec<Run> = Vec::new();
+        // For each extent, which run it went to.
+        let mut run_of = Vec::with_capacity(extents.len());
+        for (strand, from) in extents {
+            let bytes = self.blocks.read(from.block, from.at..from.at + from.len)?;
+            let part = Part { len: from.len, newest: from.generation, last: None, bytes };
+            match runs.last_mut() {
+                Some(run) if run.strand == *strand && run.end() == from.start => run.join(part),
+                _ => runs.push(Run::new(*strand, from.start, part)),
+            }
+            run_of.push(runs.len() - 1);
+        }
+        // In flight until the extents are committed, or the block is given up.
+        let minted = self.block_mint.mint();
+        let (block, new) = build(minted.name(), &runs)?;
+        self.blocks.put(&block)?;
+        let copied: Vec<_> = extents
+            .iter()
+            .zip(run_of)
+            .map(|((strand, from), run)| {
+                let (_, to) = new[run];
+                let skip = u32::try_from(from.start - to.start).expect("within a block");
+                Copied { strand: *strand, from: *from, block: to.block, at: to.at + skip }
+            })
+            .collect();
+        Ok(self.commit_copied(&copied)?)
+    }
+
+    /// Puts the copies in the place of what was copied, as far as that is still there.
+    fn commit_copied(&self, copied: &[Copied]) -> Result<u64, CommitError> {
+        let _extents = self.lock_extents(copied.iter().map(|copied| copied.strand));
+        let mut commit = Commit::new();
+        let mut moved = 0;
+        for of_strand in copied.chunk_by(|one, other| one.strand == other.strand) {
+            let strand = of_strand[0].strand;
+            let (mut old, mut new) = (Vec::new(), Vec::new());
+            for copied in of_strand {
+                let from = copied.from;
+                let now = extents::overlapping(self, strand, from.start, from.end());
+                let now = now.map_err(row_error)?;
+                for extent in now.into_iter().filter(|extent| copied.holds(extent)) {
+                    moved += u64::from(extent.len);
+                    push_joined(&mut new, copied.of(&extent));
+                    old.push(extent);
+                }
+            }
+            extents::replace(&mut commit, strand, &old, &new);
+        }
+        if commit.is_empty() {
+            return Ok(0);
+        }
+        let done = self.append(commit)?;
+        self.write_out()?;
+        self.ease_overlay(done)?;
+        Ok(moved)
+    }
+}
+
+impl Copied {
+    /// Whether an extent points to bytes that were copied.
+    fn holds(&self, extent: &Extent) -> bool {
+        let from = self.from;
+        extent.block == from.block
+            && extent.start >= from.start
+            && extent.end() <= from.end()
+            && u64::from(extent.at) == u64::from(from.at) + (extent.start - from.start)
+    }
+
+    /// The same bytes in their new place.
+    fn of(&self, extent: &Extent) -> Extent {
+        let skip = u32::try_from(extent.start - self.from.start).expect("within an extent");
+        Extent { block: self.block, at: self.at + skip, ..*extent }
+    }
+}
+
+/// Adds an extent, as a part of the last one if it continues it in strand and block.
+fn push_joined(extents: &mut Vec<Extent>, next: Extent) {
+    match extents.last_mut() {
+        Some(last) if last.end() == next.start && last.at + last.len == next.at => {
+            last.len += next.len;
+            last.generation = last.generation.max(next.generation);
+        }
+        _ => extents.push(next),
+    }
+}
+
+fn add(picked: &mut Picked, left: &mut u64, extents: Vec<(StrandId, Extent)>) {
+    for (strand, extent) in extents {
+        if picked.insert((strand, extent.start), extent).is_none() {
+            *left = left.saturating_sub(extent.len.into());
+        }
+    }
+}
+
+/// Takes extents for one block.
+fn fill(
+    rest: &mut std::iter::Peekable<impl Iterator<Item = (StrandId, Extent)>>,
+) -> Vec<(StrandId, Extent)> {
+    let mut batch = Vec::new();
+    let mut room = BLOCK_BYTES_MAX;
+    while batch.len() < BLOCK_PIECES_MAX as usize
+        && let Some((strand, extent)) = rest.next_if(|(_, extent)| extent.len <= room)
+    {
+        room -= extent.len;
+        batch.push((strand, extent));
+    }
+    batch
+}
