@@ -39,7 +39,7 @@ use crate::shared::{Shared, lock};
 use crate::ticket::sync_error;
 use crate::types::Position;
 
-pub(crate) use in_flight::BlockMint;
+pub(crate) use in_flight::{BlockMint, MintedBlock};
 pub(crate) use mark::{STRETCH_BYTES, Stretch};
 
 use in_flight::InFlight;

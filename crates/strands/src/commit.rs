@@ -9,6 +9,7 @@
 //! truncate= 4 u8 | strand u64 | length u64
 //! remove  = 5 u8 | strand u64
 //! packed  = 6 u8 | strand u64 | start u64 | length u32 | before u64
+//! placed  = 7 u8 | strand u64 | start u64 | length u32
 //! ```
 //!
 //! All integers little-endian. `payload_at` counts from the record's first byte; the payload holds the
@@ -23,12 +24,15 @@ use meta_store::KEY_BYTES_MAX;
 
 use crate::error::CommitError;
 use crate::extents::EXTENTS;
+use crate::staged::Staged;
 use crate::types::{StrandId, Table};
 
 /// Operations to be applied together. Chain the calls, then give it to [`crate::Strands::commit`].
 #[derive(Clone, Debug, Default)]
 pub struct Commit {
     ops: Vec<Op>,
+    /// What the placed ranges hold; gone when the extents are among the operations.
+    staged: Vec<Staged>,
 }
 
 /// One operation of a commit.
@@ -62,6 +66,13 @@ pub(crate) enum Op {
         start: u64,
         len: u32,
         before: u64,
+    },
+    /// The bytes of the range are written by this commit, and lie in blocks: the extents are rows in the
+    /// same commit.
+    Placed {
+        strand: StrandId,
+        start: u64,
+        len: u32,
     },
 }
 
@@ -114,6 +125,31 @@ impl Commit {
         self
     }
 
+    pub(crate) fn stage(&mut self, staged: Staged) {
+        self.staged.push(staged);
+    }
+
+    /// The payload of the placed ranges. Those whose strand the commit changes in another way as well are
+    /// written into the journal instead: extents are made for one change of a strand at a time.
+    pub(crate) fn take_staged(&mut self) -> Vec<Staged> {
+        let mut staged = std::mem::take(&mut self.staged);
+        staged.retain(|staged| {
+            let of_strand = self.ops.iter().filter(|op| op.strand() == Some(staged.strand()));
+            let is_alone = of_strand.count() == 1;
+            if !is_alone {
+                let placed = self.ops.iter_mut().find(|op| {
+                    matches!(op, Op::Placed { strand, start, .. }
+                        if (*strand, *start) == (staged.strand(), staged.start()))
+                });
+                if let Some(op) = placed {
+                    *op = staged.write();
+                }
+            }
+            is_alone
+        });
+        staged
+    }
+
     pub(crate) fn ops(&self) -> &[Op] {
         &self.ops
     }
@@ -139,7 +175,11 @@ impl Commit {
     pub(crate) fn changes_extents(&self) -> bool {
         self.ops.iter().any(|op| match op {
             Op::Put { table, .. } | Op::Delete { table, .. } => *table == EXTENTS,
-            Op::Write { .. } | Op::Truncate { .. } | Op::Remove { .. } | Op::Packed { .. } => false,
+            Op::Write { .. }
+            | Op::Truncate { .. }
+            | Op::Remove { .. }
+            | Op::Packed { .. }
+            | Op::Placed { .. } => false,
         })
     }
 
@@ -163,6 +203,20 @@ impl Commit {
         }
         debug_assert_eq!(out.len(), head);
         Ok(out)
+    }
+}
+
+impl Op {
+    /// The strand whose bytes it changes.
+    fn strand(&self) -> Option<StrandId> {
+        match self {
+            Self::Put { .. } | Self::Delete { .. } => None,
+            Self::Write { strand, .. }
+            | Self::Truncate { strand, .. }
+            | Self::Remove { strand }
+            | Self::Packed { strand, .. }
+            | Self::Placed { strand, .. } => Some(*strand),
+        }
     }
 }
 
@@ -197,6 +251,11 @@ pub(crate) enum RawOp<'a> {
         start: u64,
         len: u32,
         before: u64,
+    },
+    Placed {
+        strand: StrandId,
+        start: u64,
+        len: u32,
     },
 }
 
@@ -265,6 +324,7 @@ const WRITE: u8 = 3;
 const TRUNCATE: u8 = 4;
 const REMOVE: u8 = 5;
 const PACKED: u8 = 6;
+const PLACED: u8 = 7;
 
 fn head_len(op: &Op) -> usize {
     match op {
@@ -274,6 +334,7 @@ fn head_len(op: &Op) -> usize {
         Op::Truncate { .. } => 17,
         Op::Remove { .. } => 9,
         Op::Packed { .. } => 29,
+        Op::Placed { .. } => 21,
     }
 }
 
@@ -319,6 +380,12 @@ fn encode_op(op: &Op, out: &mut Vec<u8>) -> Option<()> {
             out.extend_from_slice(&len.to_le_bytes());
             out.extend_from_slice(&before.to_le_bytes());
         }
+        Op::Placed { strand, start, len } => {
+            out.push(PLACED);
+            out.extend_from_slice(&strand.get().to_le_bytes());
+            out.extend_from_slice(&start.to_le_bytes());
+            out.extend_from_slice(&len.to_le_bytes());
+        }
     }
     Some(())
 }
@@ -353,6 +420,13 @@ fn decode_op<'a>(reader: &mut Reader<'a>, payload_at: u32) -> Result<RawOp<'a>, 
             len: reader.u32()?,
             before: reader.u64()?,
         },
+        PLACED => {
+            let (strand, start, len) = (reader.strand()?, reader.u64()?, reader.u32()?);
+            if len == 0 || start.checked_add(len.into()).is_none() {
+                return Err(DecodeError::Lengths);
+            }
+            RawOp::Placed { strand, start, len }
+        }
         kind => return Err(DecodeError::Kind(kind)),
     })
 }
@@ -433,6 +507,7 @@ mod tests {
             RawOp::Packed { strand, start, len, before } => {
                 Op::Packed { strand, start, len, before }
             }
+            RawOp::Placed { strand, start, len } => Op::Placed { strand, start, len },
         }
     }
 
@@ -451,6 +526,8 @@ mod tests {
                 .prop_map(|(strand, offset, bytes)| Op::Write { strand, offset, bytes }),
             (strand.clone(), any::<u64>()).prop_map(|(strand, len)| Op::Truncate { strand, len }),
             strand.clone().prop_map(|strand| Op::Remove { strand }),
+            (strand.clone(), 0..u64::MAX / 2, 1..u32::MAX)
+                .prop_map(|(strand, start, len)| Op::Placed { strand, start, len }),
             (strand, any::<u64>(), any::<u32>(), any::<u64>())
                 .prop_map(|(strand, start, len, before)| Op::Packed { strand, start, len, before }),
         ]
@@ -459,13 +536,13 @@ mod tests {
     proptest! {
         #[test]
         fn every_commit_comes_back_from_its_record(ops in prop::collection::vec(any_op(), 0..20)) {
-            let commit = Commit { ops: ops.clone() };
+            let commit = Commit { ops: ops.clone(), ..Commit::default() };
             prop_assert_eq!(owned(&record(&commit)), Ok(ops));
         }
 
         #[test]
         fn a_cut_record_is_refused(ops in prop::collection::vec(any_op(), 1..8), cut in any::<prop::sample::Index>()) {
-            let whole = record(&Commit { ops });
+            let whole = record(&Commit { ops, ..Commit::default() });
             let cut = cut.index(whole.len());
             prop_assert!(owned(&whole[..cut]).is_err());
         }

@@ -54,6 +54,15 @@ pub enum InspectedOp<'a> {
         /// Bytes that commits before this number wrote.
         before: u64,
     },
+    /// Writes a range of a strand whose bytes lie in blocks: their extents are rows in the same commit.
+    Placed {
+        /// Which strand.
+        strand: StrandId,
+        /// Where the range begins.
+        start: u64,
+        /// How long it is.
+        len: u32,
+    },
 }
 
 /// Shows each operation of the commit that a journal record holds; the whole record is checked.
@@ -83,6 +92,7 @@ fn of_raw<'a>(record: &'a [u8], op: RawOp<'a>) -> InspectedOp<'a> {
         RawOp::Packed { strand, start, len, before } => {
             InspectedOp::Packed { strand, start, len, before }
         }
+        RawOp::Placed { strand, start, len } => InspectedOp::Placed { strand, start, len },
     }
 }
 

@@ -8,6 +8,7 @@
 //!   lies in the journal.
 //! - [`Strands::commit`] appends it, makes it visible and hands it to the operating system, in that
 //!   order; a [`Ticket`] waits for durability.
+//! - Large payload goes into a block at once and never into the journal (`staged.rs`).
 //! - Rows live in the meta store, which only ever receives commits that are durable in the journal;
 //!   newer ones are in the overlay (`overlay.rs`), which reads consult first.
 //! - Bytes live in the journal (`pieces.rs` indexes them) until `pack.rs` moves them into blocks
@@ -38,6 +39,7 @@ mod read;
 mod recover;
 mod run;
 mod shared;
+mod staged;
 mod status;
 mod strands;
 #[cfg(test)]
@@ -54,6 +56,7 @@ pub use error::{CollectError, CommitError, OpenError, ReadError};
 pub use inspect::{InspectedOp, inspect_commit};
 pub use options::Options;
 pub use recover::Recovery;
+pub use staged::Staged;
 pub use status::Status;
 pub use strands::Strands;
 pub use ticket::Ticket;

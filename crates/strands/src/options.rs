@@ -21,6 +21,11 @@ pub struct Options {
     pub overlay_bytes_max: usize,
     /// Memory for bytes of blocks that were read or packed lately; 0: none.
     pub cache_bytes: u64,
+    /// Payload of this size goes into a block of its own where that pays: see `stage_above_journal_bytes`.
+    pub stage_bytes: u64,
+    /// Large payload goes into blocks of its own when the journal holds this much, and always if its writer
+    /// waits for a sync.
+    pub stage_above_journal_bytes: u64,
     /// Payload is refused when the disk has less room than this; kept for deletes, packing and the
     /// meta store. `None`: 1 GiB, or a sixteenth of a disk below 16 GiB.
     pub reserve_bytes: Option<u64>,
@@ -40,6 +45,8 @@ impl Default for Options {
             journal_pieces_max: 1_000_000,
             overlay_bytes_max: 64 << 20,
             cache_bytes: 128 << 20,
+            stage_bytes: 256 << 10,
+            stage_above_journal_bytes: 256 << 20,
             reserve_bytes: None,
             collect_every: Some(Duration::from_secs(15 * 60)),
             collect: CollectOptions::default(),

@@ -169,6 +169,7 @@ impl<'a> Replay<'a> {
             RawOp::Packed { strand, start, len, before } => {
                 self.pieces.packed(strand, start, len, Position::new(before));
             }
+            RawOp::Placed { strand, start, len } => self.pieces.packed(strand, start, len, at),
         }
     }
 

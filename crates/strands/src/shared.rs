@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::ops::Bound;
 use std::path::PathBuf;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{
     Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
 };
@@ -24,6 +24,7 @@ use crate::options::Options;
 use crate::overlay::{Overlay, RowChange};
 use crate::pieces::{Piece, Pieces};
 use crate::recover::Recovery;
+use crate::staged::Staged;
 use crate::types::{Opening, Order, Position, StrandId, Table};
 
 /// Strands that were removed and whose extents are still to be cleaned up: strand u64 BE → version u8 (1).
@@ -56,6 +57,8 @@ pub(crate) struct Shared {
     pub(crate) pack_stats: Mutex<PackStats>,
     /// Rounds of collection; who sets `running` has the turn.
     pub(crate) collection: Mutex<Collection>,
+    /// Payload that went into blocks of its own since the start.
+    pub(crate) staged_bytes: AtomicU64,
     /// Told when the journal, the overlay or the disk got room.
     pub(crate) progress: Notify,
     /// The durable position, for those who wait asynchronously; `None` when there will be no more.
@@ -153,6 +156,7 @@ impl Shared {
             packing: Mutex::new(()),
             pack_stats: Mutex::default(),
             collection: Mutex::default(),
+            staged_bytes: AtomicU64::new(0),
             progress: Notify::new(),
             durable: watch::Sender::new(Some(durable)),
             applying: Mutex::new(()),
@@ -165,8 +169,10 @@ impl Shared {
 
     /// Makes a commit visible and hands it to the operating system; returns its exclusive end.
     pub(crate) fn commit(&self, mut commit: Commit) -> Result<Position, CommitError> {
-        let _extents = self.complete(&mut commit)?;
-        let end = self.append(commit)?;
+        let end = {
+            let _extents = self.complete(&mut commit)?;
+            self.append(commit)?
+        };
         self.write_out()?;
         Ok(end)
     }
@@ -207,26 +213,40 @@ impl Shared {
         self.log.write_out().map(|_| ()).map_err(write_error)
     }
 
-    /// Adds the rows that follow from a commit's truncates and removes, and holds the locks that keep
+    /// Adds the rows that follow from a commit's truncates, removes and placed ranges, and holds the locks that keep
     /// the extents as they were read until the guards are dropped.
     fn complete(&self, commit: &mut Commit) -> Result<Vec<MutexGuard<'_, ()>>, CommitError> {
+        let staged = commit.take_staged();
         let mut truncated = Vec::new();
         let mut removed = Vec::new();
         for op in commit.ops() {
             match op {
                 Op::Truncate { strand, len } => truncated.push((*strand, *len)),
                 Op::Remove { strand } => removed.push(*strand),
-                Op::Put { .. } | Op::Delete { .. } | Op::Write { .. } | Op::Packed { .. } => {}
+                Op::Put { .. }
+                | Op::Delete { .. }
+                | Op::Write { .. }
+                | Op::Packed { .. }
+                | Op::Placed { .. } => {}
             }
         }
         // Once per strand, to its shortest: what one truncate cut off, a longer one after it does not
         // bring back.
         truncated.sort_unstable();
         truncated.dedup_by_key(|(strand, _)| *strand);
-        let guards = self.lock_extents(truncated.iter().map(|(strand, _)| *strand));
+        let placed = staged.iter().map(Staged::strand);
+        let guards = self.lock_extents(truncated.iter().map(|(strand, _)| *strand).chain(placed));
         for (strand, len) in truncated {
             let old = extents::overlapping(self, strand, len, u64::MAX).map_err(row_error)?;
             extents::truncate(commit, strand, &old, len);
+        }
+        for staged in staged {
+            let (strand, start) = (staged.strand(), staged.start());
+            let end = start + staged.len() as u64;
+            let old = extents::overlapping(self, strand, start, end).map_err(row_error)?;
+            extents::replace(commit, strand, &old, staged.extents());
+            // Kept until the commit is made, so that its blocks stay in flight until then.
+            commit.stage(staged);
         }
         for strand in removed {
             commit.put(REMOVED, removed_key(strand), Bytes::from_static(&[REMOVED_VERSION]));
@@ -322,6 +342,12 @@ impl State {
                 }
                 Op::Packed { strand, start, len, before } => {
                     self.pieces.packed(strand, start, len, Position::new(before));
+                }
+                Op::Placed { strand, start, len } => {
+                    if let Some(cache) = cache {
+                        cache.forget(strand, start..start + u64::from(len));
+                    }
+                    self.pieces.packed(strand, start, len, at);
                 }
             }
         }

@@ -1,5 +1,6 @@
 //! What there is to see of the data path.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::cached::{Cache, CacheStatus};
@@ -34,6 +35,8 @@ pub struct Status {
     pub packed_blocks: u64,
     /// Payload packed since the start.
     pub packed_bytes: u64,
+    /// Payload that went into blocks of its own, and not through the journal, since the start.
+    pub staged_bytes: u64,
     /// Why the last round of packing failed, if it did.
     pub pack_error: Option<String>,
     /// The block cache; `None`: there is none.
@@ -66,6 +69,7 @@ impl Shared {
             block_bytes: usage.bytes,
             packed_blocks: packed.blocks,
             packed_bytes: packed.bytes,
+            staged_bytes: self.staged_bytes.load(Ordering::Relaxed),
             pack_error: packed.last_error.map(|trouble| trouble.why),
             cache: self.cache.as_ref().map(Cache::status),
             failed_syncs: log.failed_syncs,

@@ -19,6 +19,7 @@ use crate::options::Options;
 use crate::read::{Holes, ReadPlan, merged_rows};
 use crate::recover::{self, Recovery};
 use crate::shared::{Shared, lock};
+use crate::staged::Staged;
 use crate::status::Status;
 use crate::ticket::{Ticket, sync_error};
 use crate::types::{Opening, Order, Position, Positions, StrandId, Table};
@@ -111,6 +112,41 @@ impl Strands {
     /// [`Strands::admit`] for a thread that may block.
     pub fn admit_blocking(&self, payload_bytes: usize) -> Result<(), CommitError> {
         block_on(self.shared.admit(payload_bytes))
+    }
+
+    /// Whether a write of so many bytes should be staged ([`Strands::stage`]) rather than journalled.
+    pub fn should_stage(&self, payload_bytes: usize, waits_for_sync: bool) -> bool {
+        self.shared.should_stage(payload_bytes, waits_for_sync)
+    }
+
+    /// Puts large payload into blocks of its own, durable when this returns, for [`Commit::place`]: it never
+    /// passes the journal. Where the store takes no block, the journal will get it.
+    ///
+    /// The work is done on a thread for blocking work; call it within a tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// [`CommitError::NoSpace`] when the disk has no room for it. Nothing was changed.
+    pub async fn stage(
+        &self,
+        strand: StrandId,
+        offset: u64,
+        bytes: Bytes,
+    ) -> Result<Staged, CommitError> {
+        let shared = Arc::clone(&self.shared);
+        let stage = move || shared.stage(strand, offset, bytes);
+        let staged = tokio::task::spawn_blocking(stage).await;
+        staged.unwrap_or_else(|error| Err(CommitError::Failed(error.to_string())))
+    }
+
+    /// [`Strands::stage`] for a thread that may block.
+    pub fn stage_blocking(
+        &self,
+        strand: StrandId,
+        offset: u64,
+        bytes: Bytes,
+    ) -> Result<Staged, CommitError> {
+        self.shared.stage(strand, offset, bytes)
     }
 
     /// A strand that never was. Its number is durable no later than any commit that uses it.

@@ -16,6 +16,7 @@ use host::Host;
 use meta_store::MetaStore;
 use proptest::prelude::*;
 
+use crate::commit::Op;
 use crate::{Commit, CommitError, Options, Order, Position, ReadError, StrandId, Strands, Table};
 
 mod cached;
@@ -26,6 +27,7 @@ mod forgotten_sync;
 mod full_disk;
 mod one_moment;
 mod power_cut;
+mod staged;
 mod watched;
 
 const ROWS: Table = Table(40);
@@ -40,14 +42,38 @@ struct Model {
 /// One step of a run. Strands are picked by number among those that exist.
 #[derive(Clone, Debug)]
 enum Step {
-    Write { pick: usize, offset: u64, len: usize, fill: u8 },
-    Truncate { pick: usize, len: u64 },
-    Remove { pick: usize },
-    Put { key: u8, value: u8 },
-    Delete { key: u8 },
+    Write {
+        pick: usize,
+        offset: u64,
+        len: usize,
+        fill: u8,
+    },
+    /// The same, but the bytes go into a block of their own.
+    Place {
+        pick: usize,
+        offset: u64,
+        len: usize,
+        fill: u8,
+    },
+    Truncate {
+        pick: usize,
+        len: u64,
+    },
+    Remove {
+        pick: usize,
+    },
+    Put {
+        key: u8,
+        value: u8,
+    },
+    Delete {
+        key: u8,
+    },
     Pack,
     Sync,
-    Reopen { clean: bool },
+    Reopen {
+        clean: bool,
+    },
 }
 
 /// A directory that is opened again and again.
@@ -97,7 +123,7 @@ impl Model {
     fn commit(&mut self, step: &Step, mint: impl FnOnce() -> StrandId) -> Option<Commit> {
         let mut commit = Commit::new();
         match *step {
-            Step::Write { pick, offset, len, fill } => {
+            Step::Write { pick, offset, len, fill } | Step::Place { pick, offset, len, fill } => {
                 let known = if self.strands.len() < 4 { None } else { self.pick(pick) };
                 let strand = known.unwrap_or_else(mint);
                 let bytes: Vec<u8> =
@@ -139,6 +165,30 @@ impl Model {
         Some(commit)
     }
 
+    /// [`Model::commit`] with the payload staged where the step says so.
+    fn staged_commit(
+        &mut self,
+        step: &Step,
+        strands: &Strands,
+        mint: impl FnOnce() -> StrandId,
+    ) -> Result<Option<Commit>, CommitError> {
+        let Some(commit) = self.commit(step, mint) else { return Ok(None) };
+        if !matches!(step, Step::Place { .. }) {
+            return Ok(Some(commit));
+        }
+        let mut placed = Commit::new();
+        for op in commit.into_ops() {
+            match op {
+                Op::Write { strand, offset, bytes } => {
+                    let staged = strands.stage_blocking(strand, offset, bytes)?;
+                    placed.place(strand, offset, staged);
+                }
+                other => drop(placed.push(other)),
+            }
+        }
+        Ok(Some(placed))
+    }
+
     #[track_caller]
     fn check(&self, strands: &Strands) {
         for (id, want) in &self.strands {
@@ -174,6 +224,8 @@ fn any_step() -> impl Strategy<Value = Step> {
     prop_oneof![
         8 => (any::<usize>(), 0..60_000u64, 1..20_000usize, any::<u8>())
             .prop_map(|(pick, offset, len, fill)| Step::Write { pick, offset, len, fill }),
+        3 => (any::<usize>(), 0..60_000u64, 1..20_000usize, any::<u8>())
+            .prop_map(|(pick, offset, len, fill)| Step::Place { pick, offset, len, fill }),
         2 => (any::<usize>(), 0..60_000u64).prop_map(|(pick, len)| Step::Truncate { pick, len }),
         1 => any::<usize>().prop_map(|pick| Step::Remove { pick }),
         3 => (any::<u8>(), any::<u8>()).prop_map(|(key, value)| Step::Put { key: key % 16, value }),
@@ -206,7 +258,8 @@ proptest! {
                     prop_assert_eq!(strands.recovery().clean, *clean);
                 }
                 _ => {
-                    if let Some(commit) = model.commit(step, || strands.mint().unwrap()) {
+                    let mint = || strands.mint().unwrap();
+                    if let Some(commit) = model.staged_commit(step, &strands, mint).unwrap() {
                         drop(strands.commit(commit).unwrap());
                     }
                 }

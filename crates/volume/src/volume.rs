@@ -330,6 +330,7 @@ impl FileTree for Volume {
             self.admit(bytes.len()).await?;
             // Taken before the bytes are: a sync that fails in between makes the caller send them again.
             let epoch = WriteEpoch(self.strands.write_epoch());
+            let bytes = self.stage(ino, offset, bytes).await?;
             let attr = self.settled(self.write_now(ino, offset, bytes)?).await?;
             let stability = match self.durability {
                 Durability::Written => Stability::Written,

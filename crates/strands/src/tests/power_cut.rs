@@ -166,7 +166,7 @@ fn change(
 ) -> Result<(), CommitError> {
     let mut next = model.clone();
     let minted = strands.mint()?;
-    let Some(mut commit) = next.commit(step, || minted) else { return Ok(()) };
+    let Some(mut commit) = next.staged_commit(step, strands, || minted)? else { return Ok(()) };
     commit.put(
         COUNT,
         Bytes::new(),

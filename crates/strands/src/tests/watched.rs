@@ -1,4 +1,4 @@
-//! A block store that counts what it is asked, and in which something can happen on the way.
+//! A block store that counts what it is asked, in which something can happen on the way, and that can refuse.
 
 use std::fmt;
 use std::ops::{ControlFlow, Range};
@@ -17,18 +17,38 @@ use super::options;
 use crate::{Options, Strands};
 
 type Happens = Box<dyn FnMut() + Send>;
+type Answers = Box<dyn Fn(BlockName) -> Result<(), PutError> + Send + Sync>;
 
 #[derive(Default)]
 pub(super) struct Watched {
     blocks: Memory,
     reads: AtomicU64,
+    puts: AtomicU64,
+    put_bytes: AtomicU64,
     /// Called after the bytes of a read were taken, before they are given.
     on_read: Mutex<Option<Happens>>,
+    /// Called before a block is put, and refuses it perhaps.
+    on_put: Mutex<Option<Arc<Answers>>>,
 }
 
 impl Watched {
     pub(super) fn reads(&self) -> u64 {
         self.reads.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn puts(&self) -> u64 {
+        self.puts.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn put_bytes(&self) -> u64 {
+        self.put_bytes.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn on_put(
+        &self,
+        answers: impl Fn(BlockName) -> Result<(), PutError> + Send + Sync + 'static,
+    ) {
+        *self.on_put.lock().unwrap() = Some(Arc::new(Box::new(answers)));
     }
 
     pub(super) fn on_read(&self, happens: impl FnMut() + Send + 'static) {
@@ -44,6 +64,12 @@ impl fmt::Debug for Watched {
 
 impl BlockStore for Watched {
     fn put(&self, block: &Block) -> Result<(), PutError> {
+        let answers = self.on_put.lock().unwrap().clone();
+        if let Some(answers) = answers {
+            answers(block.name())?;
+        }
+        self.puts.fetch_add(1, Ordering::SeqCst);
+        self.put_bytes.fetch_add(block.bytes().len() as u64, Ordering::SeqCst);
         self.blocks.put(block)
     }
 

@@ -3,11 +3,11 @@
 use bytes::Bytes;
 use file_tree::rules::{self, FILE_BYTES_MAX};
 use file_tree::{Attr, Caller, Ino, SetAttr, TreeError};
-use strands::{StrandId, Ticket};
+use strands::{Staged, StrandId, Ticket};
 
 use super::{IO_BYTES_MAX, Volume};
 use crate::error::StoreError;
-use crate::rows::Body;
+use crate::rows::{Body, Durability};
 
 /// A read starts over when the file was cut to nothing under it; after this many times the answer is what
 /// the file held at one of those moments: nothing.
@@ -39,11 +39,31 @@ impl Volume {
         Ok((attr, change.apply()?))
     }
 
-    pub(super) fn write_now(
+    /// Gives large payload blocks of its own where that pays, before any lock is taken.
+    pub(super) async fn stage(
         &self,
         ino: Ino,
         offset: u64,
         bytes: Bytes,
+    ) -> Result<Staged, TreeError> {
+        let waits_for_sync = self.durability == Durability::Synced;
+        let end = offset.checked_add(bytes.len() as u64);
+        let is_refused =
+            bytes.len() > IO_BYTES_MAX as usize || end.is_none_or(|end| end > FILE_BYTES_MAX);
+        if is_refused || !self.strands.should_stage(bytes.len(), waits_for_sync) {
+            return Ok(Staged::journalled(bytes));
+        }
+        let inode = self.existing(ino)?;
+        rules::check_is_regular(inode.attr.kind)?;
+        let strand = strand_of(&inode.body)?;
+        Ok(self.strands.stage(strand, offset, bytes).await.map_err(StoreError::from)?)
+    }
+
+    pub(super) fn write_now(
+        &self,
+        ino: Ino,
+        offset: u64,
+        bytes: Staged,
     ) -> Result<(Attr, Option<Ticket>), TreeError> {
         let mut change = self.change_file(ino)?;
         let now = change.now;
@@ -66,7 +86,8 @@ impl Volume {
             attr.mode = rules::without_privileges(attr.mode);
         }
         let (attr, strand) = (*attr, strand_of(&inode.body)?);
-        change.commit_mut().write(strand, offset, bytes);
+        // If the file was emptied since, it has another strand, and the bytes go into the journal.
+        change.commit_mut().place(strand, offset, bytes);
         Ok((attr, change.apply()?))
     }
 

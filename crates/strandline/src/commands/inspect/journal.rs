@@ -197,6 +197,9 @@ fn op_text(op: &InspectedOp<'_>) -> String {
                 start.saturating_add(len.into())
             )
         }
+        InspectedOp::Placed { strand, start, len } => {
+            format!("placed {strand} bytes {start}..{}", start.saturating_add(len.into()))
+        }
     }
 }
 
@@ -217,6 +220,9 @@ fn op_json(op: &InspectedOp<'_>) -> Value {
         InspectedOp::Remove { strand } => json!({ "op": "remove", "strand": strand.get() }),
         InspectedOp::Packed { strand, start, len, before } => {
             json!({ "op": "packed", "strand": strand.get(), "start": start, "len": len, "before": before })
+        }
+        InspectedOp::Placed { strand, start, len } => {
+            json!({ "op": "placed", "strand": strand.get(), "start": start, "len": len })
         }
     }
 }
