@@ -6,6 +6,7 @@
 //!
 //! Not here: what the paths answer (`routes`, `metrics`).
 
+mod gc;
 mod metrics;
 mod routes;
 mod status;

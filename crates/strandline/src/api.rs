@@ -204,3 +204,90 @@ fn written() -> Durability {
 fn one() -> u32 {
     1
 }
+
+/// `POST /api/gc`.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NewGc {
+    /// Only look; change nothing.
+    #[serde(default)]
+    pub(crate) dry_run: bool,
+    /// Blocks younger than this are left alone; the server's own setting when absent.
+    #[serde(default)]
+    pub(crate) grace_ms: Option<u64>,
+}
+
+/// The answer to `POST /api/gc`.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct GcStarted {
+    /// The number of the round.
+    pub(crate) round: u64,
+}
+
+/// `GET /api/gc`.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Gc {
+    /// The round that runs.
+    pub(crate) running: Option<GcProgress>,
+    /// Rounds that ended since the start of the server; the first has number 1.
+    pub(crate) ended: u64,
+    /// What the last of them found and did.
+    pub(crate) last: Option<GcRound>,
+    /// Why the last of them deleted nothing, if it failed.
+    pub(crate) error: Option<String>,
+    /// Blocks deleted by all of them.
+    pub(crate) deleted_blocks: u64,
+    /// Bytes of these.
+    pub(crate) deleted_bytes: u64,
+}
+
+/// How far a round of collection is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct GcProgress {
+    pub(crate) phase: GcPhase,
+    /// Extents, blocks or bytes done in this phase.
+    pub(crate) done: u64,
+    /// Of how many, where that is known.
+    pub(crate) total: Option<u64>,
+}
+
+/// What a round of collection is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum GcPhase {
+    /// Reads extents.
+    Mark,
+    /// Lists blocks.
+    List,
+    /// Deletes blocks.
+    Sweep,
+    /// Rewrites blocks; counted in bytes.
+    Rewrite,
+}
+
+/// What a round of collection found and did.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct GcRound {
+    pub(crate) dry_run: bool,
+    pub(crate) marked_extents: u64,
+    pub(crate) live_blocks: u64,
+    pub(crate) live_bytes: u64,
+    pub(crate) stored_blocks: u64,
+    pub(crate) stored_bytes: u64,
+    pub(crate) dead_blocks: u64,
+    pub(crate) dead_bytes: u64,
+    pub(crate) deleted_blocks: u64,
+    pub(crate) deleted_bytes: u64,
+    /// Needed by nobody, but younger than the grace period.
+    pub(crate) young_blocks: u64,
+    pub(crate) young_bytes: u64,
+    /// Needed, but not in the store.
+    pub(crate) missing_blocks: u64,
+    pub(crate) sparse_blocks: u64,
+    pub(crate) scattered_stretches: u64,
+    pub(crate) rewritten_bytes: u64,
+    pub(crate) written_blocks: u64,
+    pub(crate) errors: u64,
+    pub(crate) first_error: Option<String>,
+    pub(crate) took_ms: u64,
+}

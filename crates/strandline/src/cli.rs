@@ -4,12 +4,14 @@
 //! (`crate::settings`).
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 
 use crate::api::Durability;
 use crate::commands::consume::From;
-use crate::settings::{DATA_DEFAULT, Door, Given, HostPort, PackAfter};
+use crate::settings::{DATA_DEFAULT, Door, GcEvery, Given, HostPort, PackAfter};
+use crate::units::parse_age;
 
 /// One server for files and streams, over one durable log.
 #[derive(Debug, Parser)]
@@ -122,6 +124,12 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Delete blocks that nobody needs any more; the server does it by itself every now and then
+    #[command(after_help = "Examples:
+  strandline gc --dry-run                what a round would delete
+  strandline gc                          a round now
+  strandline gc --grace 0s --json        also blocks that were written just now")]
+    Gc(GcArgs),
     /// Print any file that the server writes
     #[command(after_help = "Examples:
   strandline inspect strandline-data/FORMAT
@@ -163,6 +171,12 @@ pub(crate) struct ServeArgs {
     /// Move data from the journal into blocks at this SIZE (64MiB) or AGE (10s); both may be given
     #[arg(long, value_name = "SIZE|AGE", value_delimiter = ',')]
     pub(crate) pack_after: Vec<PackAfter>,
+    /// Time between two rounds of collection (15m), or `off` [default: 15m]
+    #[arg(long, value_name = "AGE|off")]
+    pub(crate) gc_every: Option<GcEvery>,
+    /// Collection leaves blocks alone that are younger than this [default: 1h]
+    #[arg(long, value_name = "AGE", value_parser = age)]
+    pub(crate) gc_grace: Option<Duration>,
     /// What is logged to standard error: error, warn, info, debug, trace, or per part, such as
     /// warn,kafka=debug [default: warn]
     #[arg(long, value_name = "LEVEL")]
@@ -184,9 +198,28 @@ impl ServeArgs {
             kafka_advertise: self.kafka_advertise.clone(),
             http: self.http.clone(),
             pack_after: (!self.pack_after.is_empty()).then_some(pack_after),
+            gc_every: self.gc_every,
+            gc_grace: self.gc_grace,
             log: self.log.clone(),
         })
     }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct GcArgs {
+    /// Only say what would be deleted
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Leave blocks alone that are younger than this [default: the server's --gc-grace]
+    #[arg(long, value_name = "AGE", value_parser = age)]
+    pub(crate) grace: Option<Duration>,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+fn age(text: &str) -> Result<Duration, String> {
+    parse_age(text).ok_or_else(|| "expected an age, for example 1h or 30s".to_owned())
 }
 
 #[derive(Debug, Args)]

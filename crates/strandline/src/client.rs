@@ -54,17 +54,27 @@ impl Client {
 
     /// Reads what is at `path`.
     pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Outcome<T> {
-        let answer = self.ask(Method::GET, path, Bytes::new()).await?;
-        serde_json::from_slice(&answer).map_err(|error| {
+        self.read(&self.ask(Method::GET, path, Bytes::new()).await?)
+    }
+
+    fn read<T: DeserializeOwned>(&self, answer: &[u8]) -> Outcome<T> {
+        serde_json::from_slice(answer).map_err(|error| {
             Failure::because(format!("{self} gave an answer that cannot be read"), error)
         })
     }
 
     /// Makes what `body` describes.
     pub(crate) async fn post(&self, path: &str, body: &impl Serialize) -> Outcome {
-        let body = serde_json::to_vec(body)
-            .map_err(|error| Failure::because("cannot write the request", error))?;
-        self.ask(Method::POST, path, body.into()).await.map(drop)
+        self.ask(Method::POST, path, json(body)?).await.map(drop)
+    }
+
+    /// Asks for what `body` describes, and returns the answer.
+    pub(crate) async fn post_for<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Outcome<T> {
+        self.read(&self.ask(Method::POST, path, json(body)?).await?)
     }
 
     /// Deletes what is at `path`.
@@ -172,6 +182,11 @@ impl std::fmt::Display for Client {
             Self::Http(address) => write!(f, "the server at {address}"),
         }
     }
+}
+
+fn json(body: &impl Serialize) -> Outcome<Bytes> {
+    let body = serde_json::to_vec(body);
+    body.map(Bytes::from).map_err(|error| Failure::because("cannot write the request", error))
 }
 
 fn refusal(status: StatusCode, body: &[u8]) -> Failure {

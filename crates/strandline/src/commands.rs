@@ -2,6 +2,7 @@
 
 pub(crate) mod completions;
 pub(crate) mod consume;
+pub(crate) mod gc;
 pub(crate) mod inspect;
 pub(crate) mod kafka_door;
 pub(crate) mod mount;

@@ -50,6 +50,7 @@ fn run(Cli { target, command }: Cli) -> Outcome {
         Command::Produce(args) => commands::produce::run(&target, &args),
         Command::Consume(args) => commands::consume::run(&target, &args),
         Command::Status { json } => commands::status::run(&target, json),
+        Command::Gc(args) => commands::gc::run(&target, &args),
         Command::Inspect { files, json } => commands::inspect::run(&files, json),
         Command::Completions { shell } => commands::completions::run(shell),
     }

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use host::{Host, Monotonic};
+use strands::CollectOptions;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::task::JoinSet;
 
@@ -24,7 +25,7 @@ use crate::logging;
 use crate::output::Out;
 use crate::settings::{Door, Given, HostPort, Settings};
 use crate::stop::{self, Signals, Stop};
-use crate::wiring::{OfferedVolumes, Stack};
+use crate::wiring::{OfferedVolumes, Stack, collect_options};
 
 /// How long requests that are under way may take after a signal.
 const DRAIN_WAIT: Duration = Duration::from_secs(8);
@@ -84,10 +85,12 @@ async fn serve(host: &Host, started: Monotonic, settings: &Settings, data: &Data
     let http = listen("http", &settings.http).await?;
     // Recovery blocks; there is nothing else to do on this thread until it is through. A signal meanwhile ends the
     // process at once, which recovery survives as it survives everything.
-    let stack = Stack::open(host, data, settings.pack_after)?;
+    let stack = Stack::open(host, data, settings)?;
     let mut signals = Signals::new()?;
     let (stopper, stop) = stop::pair();
-    let doors = DoorsToOpen { started, advertise: settings.kafka_advertise.clone(), kafka, http };
+    let collect = collect_options(settings);
+    let advertise = settings.kafka_advertise.clone();
+    let doors = DoorsToOpen { started, advertise, collect, kafka, http };
     let mut open = doors.open(data, &stack, &stop)?;
     let asked = tokio::select! {
         () = signals.next() => Ok(()),
@@ -114,6 +117,7 @@ async fn serve(host: &Host, started: Monotonic, settings: &Settings, data: &Data
 struct DoorsToOpen {
     started: Monotonic,
     advertise: Option<HostPort>,
+    collect: CollectOptions,
     kafka: Option<Listening>,
     http: Option<Listening>,
 }
@@ -167,6 +171,7 @@ impl DoorsToOpen {
             stack: stack.clone(),
             data: data.path().to_owned(),
             doors: names.clone(),
+            collect: self.collect.clone(),
             metrics: Metrics::default(),
             started: self.started,
             ready_ms: u64::try_from(ready_ms).unwrap_or(u64::MAX),

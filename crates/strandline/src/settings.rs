@@ -19,9 +19,12 @@ use crate::units::{nearest, parse_age, parse_size, show_age, show_size};
 
 /// Where data is kept when nothing else is said: the same for `serve` and for every other command.
 pub(crate) const DATA_DEFAULT: &str = "./strandline-data";
+/// How old a block must be before collection takes it.
+const GC_GRACE_DEFAULT: Duration = Duration::from_secs(60 * 60);
 /// A configuration file is a page, not a book.
 const CONFIG_BYTES_MAX: u64 = 1024 * 1024;
-const KEYS: &[&str] = &["data", "kafka", "kafka-advertise", "http", "pack-after", "log"];
+const KEYS: &[&str] =
+    &["data", "kafka", "kafka-advertise", "http", "pack-after", "gc-every", "gc-grace", "log"];
 
 /// Everything `serve` needs to know.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +39,10 @@ pub(crate) struct Settings {
     pub(crate) http: Door,
     /// When old data moves from the journal into blocks.
     pub(crate) pack_after: PackAfter,
+    /// When collection runs.
+    pub(crate) gc_every: GcEvery,
+    /// Collection leaves younger blocks alone.
+    pub(crate) gc_grace: Duration,
     /// What is logged to standard error.
     pub(crate) log: String,
 }
@@ -48,6 +55,8 @@ pub(crate) struct Given {
     pub(crate) kafka_advertise: Option<HostPort>,
     pub(crate) http: Option<Door>,
     pub(crate) pack_after: Option<PackAfter>,
+    pub(crate) gc_every: Option<GcEvery>,
+    pub(crate) gc_grace: Option<Duration>,
     pub(crate) log: Option<String>,
 }
 
@@ -60,6 +69,8 @@ impl Given {
             kafka_advertise: self.kafka_advertise.or(fallback.kafka_advertise),
             http: self.http.or(fallback.http),
             pack_after: self.pack_after.or(fallback.pack_after),
+            gc_every: self.gc_every.or(fallback.gc_every),
+            gc_grace: self.gc_grace.or(fallback.gc_grace),
             log: self.log.or(fallback.log),
         }
     }
@@ -72,6 +83,8 @@ impl Given {
             kafka_advertise: self.kafka_advertise,
             http: self.http.unwrap_or_else(|| Door::loopback(8080)),
             pack_after: self.pack_after.unwrap_or_default(),
+            gc_every: self.gc_every.unwrap_or_default(),
+            gc_grace: self.gc_grace.unwrap_or(GC_GRACE_DEFAULT),
             log: self.log.unwrap_or_else(|| "warn".to_owned()),
         }
     }
@@ -110,6 +123,14 @@ impl Given {
             "kafka" => self.kafka = Some(parsed(key, plain(key, value)?)?),
             "kafka-advertise" => self.kafka_advertise = Some(parsed(key, plain(key, value)?)?),
             "http" => self.http = Some(parsed(key, plain(key, value)?)?),
+            "gc-every" => self.gc_every = Some(parsed(key, plain(key, value)?)?),
+            "gc-grace" => {
+                let text = plain(key, value)?;
+                let age = parse_age(text);
+                self.gc_grace = Some(age.ok_or_else(|| {
+                    format!("`{key}` cannot be `{text}`: expected an age, for example 1h")
+                })?);
+            }
             "log" => self.log = Some(plain(key, value)?.to_owned()),
             other => return Err(unknown_key(other)),
         }
@@ -220,6 +241,35 @@ impl fmt::Display for HostPort {
             write!(f, "[{}]:{}", self.host, self.port)
         } else {
             write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
+/// Time between two rounds of collection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum GcEvery {
+    /// Only when somebody asks for one.
+    Off,
+    /// So long after the last one.
+    Age(Duration),
+}
+
+impl Default for GcEvery {
+    fn default() -> Self {
+        Self::Age(Duration::from_secs(15 * 60))
+    }
+}
+
+impl FromStr for GcEvery {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "off" {
+            return Ok(Self::Off);
+        }
+        match parse_age(text) {
+            Some(age) if !age.is_zero() => Ok(Self::Age(age)),
+            _ => Err("expected an age, for example 15m, or `off`".to_owned()),
         }
     }
 }

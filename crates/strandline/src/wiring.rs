@@ -10,12 +10,12 @@ use file_tree::FileTree;
 use host::Host;
 use meta_store::Fjall;
 use remote::OpenVolumeError;
-use strands::{Position, Strands};
+use strands::{CollectOptions, Position, Strands};
 use volume::{FindError, VolumeName, Volumes};
 
 use crate::data_dir::DataDir;
 use crate::failure::{Failure, Outcome};
-use crate::settings::PackAfter;
+use crate::settings::{GcEvery, Settings};
 
 /// Everything behind the doors.
 #[derive(Clone, Debug)]
@@ -32,7 +32,7 @@ pub(crate) struct Stack {
 
 impl Stack {
     /// Recovers what the data directory holds and starts the threads behind it. Blocks until done.
-    pub(crate) fn open(host: &Host, data: &DataDir, pack_after: PackAfter) -> Outcome<Self> {
+    pub(crate) fn open(host: &Host, data: &DataDir, settings: &Settings) -> Outcome<Self> {
         let cannot = |what: &str, why: &dyn std::fmt::Display| {
             Failure::because(format!("cannot open the {what} in {}", data.path().display()), why)
         };
@@ -41,7 +41,7 @@ impl Stack {
         let blocks = Arc::new(
             Directory::open(host, &data.blocks()).map_err(|error| cannot("block store", &error))?,
         );
-        let options = strands_options(pack_after);
+        let options = strands_options(settings);
         let strands = Strands::open(host.clone(), &data.journal(), meta, blocks, options)
             .map_err(|error| cannot("journal", &error))?;
         let broker = Broker::open(strands.clone(), broker::Options::default())
@@ -83,11 +83,22 @@ impl remote::Volumes for OfferedVolumes {
     }
 }
 
-fn strands_options(pack_after: PackAfter) -> strands::Options {
+fn strands_options(settings: &Settings) -> strands::Options {
     let default = strands::Options::default();
+    let pack_after = settings.pack_after;
     strands::Options {
         pack_after_bytes: pack_after.bytes.unwrap_or(default.pack_after_bytes),
         pack_after_age: pack_after.age.or(default.pack_after_age),
+        collect_every: match settings.gc_every {
+            GcEvery::Off => None,
+            GcEvery::Age(age) => Some(age),
+        },
+        collect: collect_options(settings),
         ..default
     }
+}
+
+/// What a round of collection may do, unless it is asked for otherwise.
+pub(crate) fn collect_options(settings: &Settings) -> CollectOptions {
+    CollectOptions { grace: settings.gc_grace, ..CollectOptions::default() }
 }

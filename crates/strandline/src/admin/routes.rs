@@ -10,13 +10,14 @@ use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, get};
+use axum::routing::{delete, get, post};
 use broker::{CreateTopicError, DeleteTopicError, TopicConfig, TopicName, TopicStatus};
 use host::Monotonic;
 use serde::de::DeserializeOwned;
+use strands::CollectOptions;
 use volume::{CreateError, DeleteError, NewVolume, StoreError, VolumeInfo, VolumeName};
 
-use crate::admin::{Metrics, refusal};
+use crate::admin::{Metrics, gc, refusal};
 use crate::api;
 use crate::wiring::Stack;
 
@@ -29,6 +30,8 @@ pub(crate) struct Admin {
     pub(crate) data: PathBuf,
     /// Where the server is reached.
     pub(crate) doors: api::Doors,
+    /// What a round of collection may do, unless it is asked for otherwise.
+    pub(crate) collect: CollectOptions,
     /// Counters of the doors.
     pub(crate) metrics: Metrics,
     /// When the process started.
@@ -73,14 +76,16 @@ fn paths_to_read() -> Router<Arc<Admin>> {
         .route("/api/volumes", get(volumes))
         .route("/api/topics", get(topics))
         .route("/api/topics/{name}", get(topic))
+        .route("/api/gc", get(gc::show))
 }
 
 fn paths_to_change() -> Router<Arc<Admin>> {
     Router::new()
-        .route("/api/volumes", axum::routing::post(create_volume))
+        .route("/api/volumes", post(create_volume))
         .route("/api/volumes/{name}", delete(delete_volume))
-        .route("/api/topics", axum::routing::post(create_topic))
+        .route("/api/topics", post(create_topic))
         .route("/api/topics/{name}", delete(delete_topic))
+        .route("/api/gc", post(gc::start))
 }
 
 async fn nothing_here() -> Response {
@@ -279,7 +284,7 @@ fn delete_topic_status(error: &DeleteTopicError) -> StatusCode {
     }
 }
 
-fn parsed<T: DeserializeOwned>(body: &[u8]) -> Result<T, String> {
+pub(super) fn parsed<T: DeserializeOwned>(body: &[u8]) -> Result<T, String> {
     serde_json::from_slice(body)
         .map_err(|error| format!("the body is not the JSON that this path expects: {error}"))
 }

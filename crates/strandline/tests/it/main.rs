@@ -11,6 +11,7 @@ mod admin;
 mod crash;
 mod faults;
 mod files;
+mod gc;
 mod harness;
 mod inspect;
 mod python;
