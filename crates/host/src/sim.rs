@@ -126,6 +126,25 @@ impl Machine {
         }
     }
 
+    /// Remembers from now on how the machine is before each operation.
+    pub fn record(&self) {
+        self.state().record();
+    }
+
+    /// How the machine was before each operation since [`Machine::record`], the first one first; it is
+    /// remembered no longer. Each is as if [`Machine::crash_at`] had stopped it there, for those who want every
+    /// such moment of one run.
+    pub fn recorded(&self) -> Vec<Self> {
+        let moments = self.state().recorded().into_iter();
+        moments
+            .map(|state| Self {
+                state: Arc::new(Mutex::new(state)),
+                clock: Arc::new(self.clock.fork()),
+                random: Arc::new(self.random.fork()),
+            })
+            .collect()
+    }
+
     /// Cuts the power and starts again: the disk is what `outcome` picks. Planned faults are forgotten.
     pub fn crash(&self, outcome: &mut dyn Outcome) {
         self.state().crash(outcome);
@@ -512,6 +531,31 @@ mod tests {
         machine.crash(&mut Kept);
         assert_eq!(state(&machine), "a=x");
         write(&machine.host(), "a", "y").unwrap();
+    }
+
+    #[test]
+    fn what_is_recorded_before_each_operation_is_what_a_power_cut_there_finds() {
+        let work = |host: &Host| {
+            write(host, "a", "x")?;
+            sync(host, "a")?;
+            sync_dir(host)?;
+            rename(host, "a", "b")
+        };
+        let (machine, host) = machine();
+        let before = machine.counts().operations;
+        machine.record();
+        work(&host).unwrap();
+        let moments = machine.recorded();
+        write(&host, "c", "not recorded any more").unwrap();
+        assert_eq!(moments.len(), 5);
+        for (n, moment) in moments.iter().enumerate() {
+            let machine = Machine::new(1);
+            machine.crash_at(before + 1 + n as u64);
+            let host = machine.host();
+            host.disk.create_dir_all(Path::new(DIR)).unwrap();
+            assert!(work(&host).is_err() && machine.is_off());
+            assert_eq!(outcomes(moment), outcomes(&machine), "before operation {n}");
+        }
     }
 
     #[test]

@@ -90,9 +90,16 @@ impl Place {
     }
 }
 
-/// Segments so small that a few appends fill one.
+/// Segments so small that a few appends fill one; and little may be unsynced, because the table of chunks that
+/// each opening makes is as large as that takes.
 pub(crate) fn small() -> Options {
-    Options { segment_bytes: 4096, append_bytes_max: 64 << 10, ..Options::default() }
+    Options {
+        segment_bytes: 4096,
+        append_bytes_max: 64 << 10,
+        sync_ahead_bytes: 1 << 20,
+        unsynced_bytes_max: 1 << 20,
+        ..Options::default()
+    }
 }
 
 /// All records from the log's start on.

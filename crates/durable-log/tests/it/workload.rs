@@ -4,6 +4,7 @@
 //! again, so that nothing that is found can be taken for something else.
 
 use std::collections::BTreeSet;
+use std::hash::Hash;
 
 use durable_log::{Epoch, Log, Offset};
 use host::WallTime;
@@ -71,6 +72,16 @@ impl Found {
 }
 
 impl Said {
+    /// What is promised across a power cut, and what must be known to see whether it is kept: states of which
+    /// these are the same need no second look.
+    pub(crate) fn promises(&self) -> impl Hash {
+        let kept = &self.records[self.trimmed.min(self.records.len())..];
+        // The log ends here or later, so what was given before is not given again in any case.
+        let end = self.cut_begun.unwrap_or(usize::MAX).min(self.durable);
+        let given: Vec<_> = self.given.iter().filter(|(_, offset)| *offset >= end).collect();
+        (kept, self.durable, self.trimmed, self.trim_begun, self.cut_begun, given)
+    }
+
     /// Does one operation; `None` when the power went.
     fn step(&mut self, machine: &Machine, place: &mut Place, log: Log, op: Op) -> Option<Log> {
         let handle = log.clone();

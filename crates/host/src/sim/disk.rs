@@ -30,6 +30,8 @@ pub(super) struct State {
     pub(super) counts: Counts,
     pub(super) capacity_bytes: u64,
     pub(super) refuses_allocation: bool,
+    /// The state before each operation, while that is wanted.
+    moments: Option<Vec<Self>>,
 }
 
 /// What is planned to go wrong, by number of operation or sync.
@@ -55,7 +57,16 @@ impl State {
             counts: Counts::default(),
             capacity_bytes: u64::MAX,
             refuses_allocation: false,
+            moments: None,
         }
+    }
+
+    pub(super) fn record(&mut self) {
+        self.moments = Some(Vec::new());
+    }
+
+    pub(super) fn recorded(&mut self) -> Vec<Self> {
+        self.moments.take().unwrap_or_default()
     }
 
     pub(super) fn boot(&self) -> u64 {
@@ -142,6 +153,10 @@ impl State {
     /// Lets a handle of `boot` do the next operation, counts it, and lets it fail if that is planned.
     fn operate(&mut self, boot: u64) -> io::Result<()> {
         self.look(boot)?;
+        if let Some(mut moments) = self.moments.take() {
+            moments.push(self.clone());
+            self.moments = Some(moments);
+        }
         self.counts.operations += 1;
         if self.faults.crash_at.is_some_and(|at| self.counts.operations >= at) {
             self.off = true;

@@ -89,10 +89,23 @@ impl Hash for Image {
         for (page, bytes) in &self.pages {
             if **bytes != [0; PAGE_LEN] {
                 page.hash(state);
-                state.write(&**bytes);
+                state.write_u64(digest(bytes));
             }
         }
     }
+}
+
+/// A number that tells pages apart; several times as quick as the standard library's hash.
+fn digest(page: &Page) -> u64 {
+    // Any odd numbers with many bits; each lane is a permutation of what it was for each word.
+    let mut lanes: [u64; 4] = [0x243f_6a88_85a3_08d3, 0x1319_8a2e_0370_7345, 3, 5];
+    for words in page.as_chunks::<8>().0.as_chunks::<4>().0 {
+        for (lane, word) in lanes.iter_mut().zip(words) {
+            *lane = (*lane ^ u64::from_le_bytes(*word)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            *lane ^= *lane >> 32;
+        }
+    }
+    lanes.into_iter().fold(0, |sum, lane| (sum ^ lane).wrapping_mul(0xbf58_476d_1ce4_e5b9))
 }
 
 /// Splits `len` bytes at `at` by page: the page, where in it, and which of the bytes.
@@ -112,9 +125,34 @@ fn spans(at: u64, len: usize) -> impl Iterator<Item = (u64, usize, Range<usize>)
 mod tests {
     //! Goal: an image is a growable array of bytes. Method: random work against a `Vec`.
 
+    use std::hash::DefaultHasher;
+
     use proptest::prelude::*;
 
     use super::*;
+
+    fn hash_of(image: &Image) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        image.hash(&mut hasher);
+        hasher.finish()
+    }
+
+    #[test]
+    fn every_byte_of_a_page_counts_for_its_hash_and_its_place_does_too() {
+        let mut seen = std::collections::HashSet::new();
+        for at in 0..2 * PAGE_BYTES {
+            for value in [1, 2, 0x80] {
+                let mut image = Image::default();
+                image.resize(2 * PAGE_BYTES);
+                image.write(&[value], at);
+                assert!(seen.insert(hash_of(&image)), "{value} at {at}");
+            }
+        }
+        let (mut zeros, mut nothing) = (Image::default(), Image::default());
+        zeros.write(&[0; 100], 0);
+        nothing.resize(100);
+        assert_eq!(hash_of(&zeros), hash_of(&nothing));
+    }
 
     proptest! {
         #[test]

@@ -18,8 +18,6 @@ const ALLOCATED_BYTES_MAX: u64 = 4 << 20;
 /// Opens what a power cut left and checks everything; returns what the log holds.
 #[track_caller]
 pub(super) fn check(place: &Place, crashed: &Machine, said: &Said) -> Found {
-    damage_to_durable_records_is_an_error(crashed, place, said);
-
     let machine = crashed.fork();
     let (log, recovery) = opening_stays_within_bounds(&place.again(&machine));
     let found = Found::in_log(&log);
@@ -29,6 +27,7 @@ pub(super) fn check(place: &Place, crashed: &Machine, said: &Said) -> Found {
     the_index_equals_its_rebuild(&place.again(&machine), &log, crashed);
     said.check_epoch(&log);
     drop(log);
+    damage_to_durable_records_is_an_error(crashed, place, said, &found);
 
     machine.crash(&mut Lost);
     let (log, again) = place.again(&machine).reopen();
@@ -146,7 +145,12 @@ fn opening_stays_within_bounds(place: &Place) -> (Log, Recovery) {
 /// 8. Damage to durable records is an error, never a silent cut. What nothing in the log says was durable
 ///    may be cut.
 #[track_caller]
-fn damage_to_durable_records_is_an_error(crashed: &Machine, place: &Place, said: &Said) {
+fn damage_to_durable_records_is_an_error(
+    crashed: &Machine,
+    place: &Place,
+    said: &Said,
+    found: &Found,
+) {
     let place = place.again(crashed);
     let names = place.host.disk.list(&place.dir).unwrap_or_default();
     if names.iter().any(|entry| entry.name.ends_with(".cut")) {
@@ -156,7 +160,6 @@ fn damage_to_durable_records_is_an_error(crashed: &Machine, place: &Place, said:
     let files: Vec<Looked> =
         place.segments().into_iter().map(|path| Looked::at(&place, &path)).collect();
     let claimed = files.iter().map(|file| file.claimed).max().unwrap_or(0);
-    let start = place.again(&crashed.fork()).open().positions().start;
     for file in &files {
         for (n, frame) in file.frames.iter().enumerate() {
             // A segment that begins before this frame's records ends: they are in the next one.
@@ -164,7 +167,7 @@ fn damage_to_durable_records_is_an_error(crashed: &Machine, place: &Place, said:
                 .iter()
                 .any(|later| later.number > file.number && later.first.get() <= frame.first.get());
             // A file may be left of a segment that was trimmed with others at once.
-            let trimmed = frame.first < start;
+            let trimmed = index(frame.first) < found.start;
             if superseded || trimmed || frame.records == 0 {
                 continue;
             }
