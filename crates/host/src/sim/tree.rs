@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::{Hash, Hasher};
 use std::io;
 use std::path::{Component, Path};
 
@@ -157,12 +157,12 @@ impl Tree {
 
     /// The same number for trees in which running code sees the same names and bytes.
     pub(super) fn fingerprint(&self) -> u64 {
-        let mut hasher = DefaultHasher::new();
+        let mut hasher = Mixer(MIXER_FACTOR);
         self.hash_node(ROOT, &mut hasher);
         hasher.finish()
     }
 
-    fn hash_node(&self, node: NodeId, hasher: &mut DefaultHasher) {
+    fn hash_node(&self, node: NodeId, hasher: &mut Mixer) {
         match self.nodes.get(&node) {
             Some(Node::File(file)) => file.live().hash(hasher),
             Some(Node::Dir(dir)) => {
@@ -316,6 +316,36 @@ impl Tree {
                 next.extend(side(dir).values());
             }
         }
+    }
+}
+
+/// Odd, its bits without a pattern.
+const MIXER_FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// A hash of many bytes, several times as quick as the standard one, for nobody who chooses the bytes. Each step is
+/// undone by another, so two states that differ stay different while the same bytes follow.
+struct Mixer(u64);
+
+impl Hasher for Mixer {
+    fn write(&mut self, bytes: &[u8]) {
+        let (words, rest) = bytes.as_chunks::<8>();
+        for word in words {
+            self.write_u64(u64::from_le_bytes(*word));
+        }
+        if !rest.is_empty() {
+            let mut word = [0; 8];
+            word[..rest.len()].copy_from_slice(rest);
+            self.write_u64(u64::from_le_bytes(word));
+        }
+    }
+
+    fn write_u64(&mut self, word: u64) {
+        self.0 = (self.0 ^ word).wrapping_mul(MIXER_FACTOR);
+        self.0 ^= self.0 >> 32;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
     }
 }
 
