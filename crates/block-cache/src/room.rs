@@ -69,6 +69,12 @@ pub struct Grant<'a> {
     purse: Option<Purse<'a>>,
 }
 
+/// What became of a write with what was granted.
+enum Attempt<'a> {
+    Done(Result<(), WriteError>),
+    Wait(Room<'a>),
+}
+
 impl BlockCache {
     /// Asks for `needed_bytes` of memory, as [`CacheFull`] names them, until `deadline`.
     pub fn room(&self, needed_bytes: u64, deadline: Monotonic) -> Room<'_> {
@@ -126,11 +132,10 @@ impl BlockCache {
     ) -> Result<(), WriteError> {
         let mut grant = Grant::empty(self);
         loop {
-            let written = self.write_granted(strand, offset, bytes, generation, &mut grant);
-            let Err(WriteError::CacheFull(full)) = written else { return written };
-            let needed_bytes = full.needed_bytes + grant.bytes();
-            drop(grant);
-            grant = self.room(needed_bytes, deadline).await?;
+            match self.attempt(strand, offset, bytes, generation, grant, deadline) {
+                Attempt::Done(written) => return written,
+                Attempt::Wait(room) => grant = room.await?,
+            }
         }
     }
 
@@ -150,12 +155,28 @@ impl BlockCache {
     ) -> Result<(), WriteError> {
         let mut grant = Grant::empty(self);
         loop {
-            let written = self.write_granted(strand, offset, bytes, generation, &mut grant);
-            let Err(WriteError::CacheFull(full)) = written else { return written };
-            let needed_bytes = full.needed_bytes + grant.bytes();
-            drop(grant);
-            grant = self.room(needed_bytes, deadline).wait(clock)?;
+            match self.attempt(strand, offset, bytes, generation, grant, deadline) {
+                Attempt::Done(written) => return written,
+                Attempt::Wait(room) => grant = room.wait(clock)?,
+            }
         }
+    }
+
+    /// Writes with what was granted, or begins to wait for as much more as that was too little.
+    fn attempt<'a>(
+        &'a self,
+        strand: u64,
+        offset: u64,
+        bytes: &[u8],
+        generation: Generation,
+        mut grant: Grant<'a>,
+        deadline: Monotonic,
+    ) -> Attempt<'a> {
+        let written = self.write_granted(strand, offset, bytes, generation, &mut grant);
+        let Err(WriteError::CacheFull(full)) = written else { return Attempt::Done(written) };
+        let needed_bytes = full.needed_bytes + grant.bytes();
+        drop(grant);
+        Attempt::Wait(self.room(needed_bytes, deadline))
     }
 
     /// Ends the waiting of all whose deadline has come; returns the next deadline, if anybody waits on.
