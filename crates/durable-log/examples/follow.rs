@@ -1,6 +1,7 @@
 //! Prints the records of a log that another process writes, as they come, like `tail -f`.
 //!
 //! ```sh
+//! mkdir -p /tmp/log
 //! cargo run -p durable-log --example group_commit -- /tmp/log 4 &
 //! cargo run -p durable-log --example follow -- /tmp/log
 //! ```

@@ -207,7 +207,7 @@ impl Core {
             return Due::Never;
         }
         let now = self.host.clock.monotonic();
-        let interval = self.options.sync_interval;
+        let interval = self.options.sync_interval();
         let idle = interval.unwrap_or(INTERVAL);
         let at = |then: Monotonic| if then <= now { Due::Sync } else { Due::Later(then) };
         let tail = self.tail();

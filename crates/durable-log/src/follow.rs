@@ -166,7 +166,13 @@ enum Turn {
 }
 
 impl Follower {
-    /// Begins at the first record that is there. A log without a segment is one that has not begun.
+    /// Begins at the first record that is there. A directory without a segment is a log that has not begun, and
+    /// is waited for.
+    ///
+    /// # Errors
+    ///
+    /// [`FollowError::Unreadable`], for a directory that is not there, too: it is as likely misspelt as about to
+    /// come. Who starts before the log does tries again.
     pub fn open(host: &Host, dir: &Path) -> Result<Self, FollowError> {
         let mut follower = Self {
             files: Files::new(host, 1),

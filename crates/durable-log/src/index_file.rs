@@ -28,15 +28,18 @@ use host::{Host, OpenMode};
 
 use crate::frame::{self, u32_at, u64_at};
 use crate::index::{self, Index, IndexWriter};
+use crate::seal::{self, Flaw};
 use crate::segment::{self, Place, Segment};
 use crate::spare;
 use crate::walk::{Step, Walker};
 
 const SUFFIX: &str = "idx";
 const MAGIC: [u8; 8] = *b"strndidx";
-const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 1;
 const HEADER_BYTES: usize = 40;
 const ENTRY_BYTES: usize = 16;
+/// No index is longer: a segment of 5 GiB, which none reaches, has fewer entries.
+pub(crate) const BYTES_MAX: u64 = (5 << 30) / index::STRIDE_BYTES * ENTRY_BYTES as u64;
 /// Least bytes of frames for which an index is kept.
 const FRAMES_BYTES_MIN: u64 = 64 << 10;
 
@@ -49,8 +52,6 @@ pub(crate) fn path_of(segment: &Path) -> PathBuf {
 fn encode(segment: &Segment, index: &Index, end: Place) -> Vec<u8> {
     let base = segment.header.base;
     let mut bytes = vec![0; HEADER_BYTES];
-    bytes[0..8].copy_from_slice(&MAGIC);
-    bytes[8..12].copy_from_slice(&VERSION.to_le_bytes());
     bytes[16..24].copy_from_slice(&segment.header.number.to_le_bytes());
     bytes[24..32].copy_from_slice(&segment.header.salt.to_le_bytes());
     bytes[32..40].copy_from_slice(&(end.at.get() - base.at.get()).to_le_bytes());
@@ -65,8 +66,7 @@ fn encode(segment: &Segment, index: &Index, end: Place) -> Vec<u8> {
         bytes.extend_from_slice(&u32::try_from(words).unwrap_or(u32::MAX).to_le_bytes());
         bytes.extend_from_slice(&index.newest_ms(slot).to_le_bytes());
     }
-    let crc = crc(&bytes);
-    bytes[12..16].copy_from_slice(&crc.to_le_bytes());
+    seal::seal(&mut bytes, MAGIC, VERSION);
     bytes
 }
 
@@ -75,9 +75,7 @@ fn decode(segment: &Segment, end: Place, bytes: &[u8]) -> Option<Index> {
     let base = segment.header.base;
     let frames_bytes = end.at.get() - base.at.get();
     let entries = bytes.get(HEADER_BYTES..)?;
-    let whole = bytes[0..8] == MAGIC
-        && u32_at(bytes, 8) == VERSION
-        && u32_at(bytes, 12) == crc(bytes)
+    let whole = seal::check(bytes, MAGIC, VERSION, false).is_ok()
         && u64_at(bytes, 16) == segment.header.number
         && u64_at(bytes, 24) == segment.header.salt
         && u64_at(bytes, 32) == frames_bytes
@@ -85,12 +83,9 @@ fn decode(segment: &Segment, end: Place, bytes: &[u8]) -> Option<Index> {
     if !whole {
         return None;
     }
-    let places = entries.chunks_exact(ENTRY_BYTES).map(|entry| {
-        let place = Place {
-            offset: base.offset + u64::from(u32_at(entry, 0)),
-            at: base.at.plus(u64::from(u32_at(entry, 4)) * frame::ALIGN),
-        };
-        (place, u64_at(entry, 8).cast_signed())
+    let places = parse(entries).map(|Entry { records, frames_bytes, newest_ms }| {
+        let place = Place { offset: base.offset + records, at: base.at.plus(frames_bytes) };
+        (place, newest_ms)
     });
     let begins = |last: &mut Option<(Place, i64)>, (place, newest): (Place, i64)| {
         let follows = last.map_or(place == base, |(before, before_newest)| {
@@ -107,8 +102,46 @@ fn decode(segment: &Segment, end: Place, bytes: &[u8]) -> Option<Index> {
         .then(|| Index::from_entries(base, frames_bytes, places))
 }
 
-fn crc(bytes: &[u8]) -> u32 {
-    crc32c::crc32c_append(crc32c::crc32c(&bytes[..12]), &bytes[16..])
+/// An entry as it is kept.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Entry {
+    /// From the segment's base to the frame's first record.
+    pub(crate) records: u64,
+    /// From the segment's base to the frame.
+    pub(crate) frames_bytes: u64,
+    /// Highest time of any frame of the log before it.
+    pub(crate) newest_ms: i64,
+}
+
+fn parse(entries: &[u8]) -> impl Iterator<Item = Entry> + Clone {
+    entries.chunks_exact(ENTRY_BYTES).map(|entry| Entry {
+        records: u64::from(u32_at(entry, 0)),
+        frames_bytes: u64::from(u32_at(entry, 4)) * frame::ALIGN,
+        newest_ms: u64_at(entry, 8).cast_signed(),
+    })
+}
+
+/// What an index file says about itself, for who has not the segment, and its entries.
+pub(crate) struct Kept<E> {
+    pub(crate) segment: u64,
+    pub(crate) salt: u64,
+    pub(crate) frames_bytes: u64,
+    pub(crate) entries: E,
+}
+
+/// What the bytes of an index file say.
+pub(crate) fn look(bytes: &[u8]) -> Result<Kept<impl Iterator<Item = Entry>>, Flaw> {
+    seal::check(bytes, MAGIC, VERSION, false)?;
+    let entries = bytes.get(HEADER_BYTES..).ok_or(Flaw::Short)?;
+    if entries.len() % ENTRY_BYTES != 0 {
+        return Err(Flaw::Short);
+    }
+    Ok(Kept {
+        segment: u64_at(bytes, 16),
+        salt: u64_at(bytes, 24),
+        frames_bytes: u64_at(bytes, 32),
+        entries: parse(entries),
+    })
 }
 
 /// Keeps the index of a segment that ended at `end`. What goes wrong costs the next reader a walk.

@@ -1,5 +1,6 @@
 //! Looking at one file of a log without opening the log: for people and tools. Changes nothing.
 
+use std::io;
 use std::ops::ControlFlow;
 use std::path::Path;
 
@@ -7,15 +8,20 @@ use host::{Host, OpenMode};
 
 use crate::error::OpenError;
 use crate::files::Files;
-use crate::marker::Marker;
+use crate::index_file;
+use crate::low_water::{self, LowWater};
+use crate::marker::{self, Marker};
 use crate::position::{Epoch, Location, Offset};
 use crate::read::{Record, visit_records};
+use crate::seal::{self, Flaw};
 use crate::segment::{self, Segment};
 use crate::walk::{NO_HEADER, Step, Walker};
 
 /// What a segment file says about itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InspectedSegment {
+    /// Version of its format.
+    pub version: u32,
     /// Its number.
     pub number: u64,
     /// Offset of its first record.
@@ -60,8 +66,8 @@ pub struct InspectedFrame {
     pub timestamp_ms: i64,
 }
 
-/// Reads a segment file and shows each good frame, then each of its records, until one of the two
-/// breaks or a frame is not good.
+/// Reads a segment file (`.seg`, or `.cut`) and shows each good frame, then each of its records, until one of the
+/// two breaks or a frame is not good. Who wants the header alone breaks at the first frame.
 ///
 /// # Errors
 ///
@@ -105,6 +111,7 @@ pub fn inspect(
     let is_stale = end_reason == Some(NO_HEADER) && walker.at() < segment.stale_end();
     let end_reason = if is_stale { Some("bytes of the file's former life") } else { end_reason };
     Ok(InspectedSegment {
+        version: segment::VERSION,
         number: header.number,
         first: base.offset,
         begin: base.at,
@@ -120,11 +127,138 @@ pub fn inspect(
     })
 }
 
-/// What the mark of an orderly close in the log's directory says: the number of the last segment
-/// and the log's end. `None` if there is no whole mark.
-pub fn inspect_marker(
+/// What the mark of an orderly close says, `clean`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InspectedMarker {
+    /// Version of its format.
+    pub version: u32,
+    /// Number of the last segment.
+    pub segment: u64,
+    /// The salt of that segment.
+    pub salt: u64,
+    /// One past the last record.
+    pub next: Offset,
+    /// One past the last frame.
+    pub end: Location,
+    /// No frame of the log has a later time, milliseconds since 1970; `None` when there is none.
+    pub newest_ms: Option<i64>,
+}
+
+/// Reads the mark of an orderly close.
+///
+/// # Errors
+///
+/// One that is damaged or of an unknown version, and what the operating system says. For an opening log a damaged
+/// mark is as good as none.
+pub fn inspect_marker(host: &Host, path: &Path) -> Result<InspectedMarker, OpenError> {
+    let bytes = marker::read_small(host, path)?.ok_or_else(|| missing(path))?;
+    let mark = Marker::decode(&bytes).map_err(|flaw| flawed(path, flaw))?;
+    Ok(InspectedMarker {
+        version: marker::VERSION,
+        segment: mark.segment,
+        salt: mark.salt,
+        next: mark.end.offset,
+        end: mark.end.at,
+        newest_ms: (mark.newest_ms != i64::MIN).then_some(mark.newest_ms),
+    })
+}
+
+/// What the low-water mark says, `start`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InspectedLowWater {
+    /// Version of its format.
+    pub version: u32,
+    /// Number of the first segment that is not trimmed.
+    pub segment: u64,
+    /// Offset of its first record.
+    pub first: Offset,
+}
+
+/// Reads the low-water mark.
+///
+/// # Errors
+///
+/// One that is damaged or of an unknown version, and what the operating system says.
+pub fn inspect_low_water(host: &Host, path: &Path) -> Result<InspectedLowWater, OpenError> {
+    let mark = LowWater::read_file(host, path)?.ok_or_else(|| missing(path))?;
+    Ok(InspectedLowWater { version: low_water::VERSION, segment: mark.segment, first: mark.first })
+}
+
+/// What an index file says about itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InspectedIndex {
+    /// Version of its format.
+    pub version: u32,
+    /// Number of the segment.
+    pub segment: u64,
+    /// The salt of that segment.
+    pub salt: u64,
+    /// Bytes of that segment's frames.
+    pub frames_bytes: u64,
+    /// How many entries it has.
+    pub entries: u64,
+}
+
+/// An entry of an index file: a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InspectedEntry {
+    /// Where in the segment's file the frame begins.
+    pub position: u64,
+    /// How many records of the segment come before it.
+    pub records_before: u64,
+    /// No frame of the log before it has a later time, milliseconds since 1970; `None` when there is none.
+    pub newest_ms: Option<i64>,
+}
+
+/// Reads an index file (`.idx`). Whether it fits its segment is not looked at.
+///
+/// # Errors
+///
+/// One that is damaged or of an unknown version, and what the operating system says. For the log such an index is
+/// as good as none.
+pub fn inspect_index(
     host: &Host,
-    dir: &Path,
-) -> Result<Option<(u64, Offset, Location)>, OpenError> {
-    Ok(Marker::read(host, dir)?.map(|mark| (mark.segment, mark.end.offset, mark.end.at)))
+    path: &Path,
+) -> Result<(InspectedIndex, Vec<InspectedEntry>), OpenError> {
+    let io = |source| OpenError::Io { path: path.to_owned(), source };
+    let file = host.disk.open(path, OpenMode::Read).map_err(io)?;
+    let size = file.size().map_err(io)?;
+    let len = usize::try_from(size).ok().filter(|_| size <= index_file::BYTES_MAX);
+    let len = len.ok_or_else(|| flawed(path, Flaw::Checksum))?;
+    let mut bytes = vec![0; len];
+    file.read_exact_at(&mut bytes, 0).map_err(io)?;
+    let kept = index_file::look(&bytes).map_err(|flaw| flawed(path, flaw))?;
+    let entries: Vec<_> = kept
+        .entries
+        .map(|entry| InspectedEntry {
+            position: entry.frames_bytes + segment::HEADER_BYTES as u64,
+            records_before: entry.records,
+            newest_ms: (entry.newest_ms != i64::MIN).then_some(entry.newest_ms),
+        })
+        .collect();
+    let index = InspectedIndex {
+        version: index_file::VERSION,
+        segment: kept.segment,
+        salt: kept.salt,
+        frames_bytes: kept.frames_bytes,
+        entries: entries.len() as u64,
+    };
+    Ok((index, entries))
+}
+
+fn missing(path: &Path) -> OpenError {
+    OpenError::Io { path: path.to_owned(), source: io::ErrorKind::NotFound.into() }
+}
+
+fn flawed(path: &Path, flaw: Flaw) -> OpenError {
+    let why = match flaw {
+        Flaw::Version(version) => {
+            let at = seal::VERSION_AT;
+            return OpenError::UnknownVersion { path: path.to_owned(), at, version };
+        }
+        Flaw::Magic => "this is another kind of file",
+        Flaw::Short => "the file has not the length of its kind",
+        Flaw::Checksum => "the file does not match its checksum",
+    };
+    OpenError::Damaged { path: path.to_owned(), at: 0, why: why.to_owned() }
 }

@@ -80,6 +80,7 @@ mod recovery;
 mod ring;
 #[cfg(all(test, feature = "shuttle"))]
 mod schedules;
+mod seal;
 mod segment;
 mod spare;
 mod sync;
@@ -101,7 +102,10 @@ pub use error::{
     TruncateError, WriteError,
 };
 pub use follow::{Followed, Follower};
-pub use inspect::{InspectedFrame, InspectedSegment, inspect, inspect_marker};
+pub use inspect::{
+    InspectedEntry, InspectedFrame, InspectedIndex, InspectedLowWater, InspectedMarker,
+    InspectedSegment, inspect, inspect_index, inspect_low_water, inspect_marker,
+};
 pub use log::{Appended, Log, Positions, SegmentInfo, Stats};
 #[cfg(feature = "mutation")]
 #[doc(hidden)]
@@ -109,7 +113,7 @@ pub use mutation::steps as mutation_steps;
 pub use options::{Options, Reads};
 pub use position::{Epoch, Location, Offset};
 pub use read::{Record, RecordRef, Slice};
-pub use records::{Batch, Records};
+pub use records::{Batch, BatchIter, Records};
 pub use recovery::{Recovery, Torn};
 pub use trim::Retention;
 pub use wait::{Arrival, Reached, Room};

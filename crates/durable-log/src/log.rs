@@ -214,7 +214,7 @@ impl Log {
             usize::try_from(options.unsynced_bytes_max).unwrap_or(usize::MAX) / chunk::CHUNK_BYTES;
         let Header { number, salt, newest_ms, epoch, .. } = active.header;
         let tail = Tail::new(end, salt, newest_ms, options.segment_bytes, pool_max.clamp(2, 4096))
-            .with_age_max(options.segment_age_max);
+            .with_age_max(options.segment_age_max());
         active.access.set_index(&tail.stretch().index);
         let core = Core {
             host: host.clone(),

@@ -17,18 +17,19 @@
 use std::io;
 use std::path::Path;
 
-use host::{Host, OpenMode};
+use host::Host;
 
 use crate::error::OpenError;
-use crate::frame::{u32_at, u64_at};
+use crate::frame::u64_at;
 use crate::marker;
 use crate::mutation::{Step, left_out};
 use crate::position::Offset;
+use crate::seal::{self, Flaw};
 
 const NAME: &str = "start";
 const BYTES: usize = 32;
 const MAGIC: [u8; 8] = *b"strndlow";
-const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 1;
 
 /// Where a log begins, at least.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,32 +42,31 @@ impl LowWater {
     /// Leaves the mark, durably.
     pub(crate) fn write(&self, host: &Host, dir: &Path) -> io::Result<()> {
         let mut bytes = [0; BYTES];
-        bytes[0..8].copy_from_slice(&MAGIC);
-        bytes[8..12].copy_from_slice(&VERSION.to_le_bytes());
         bytes[16..24].copy_from_slice(&self.segment.to_le_bytes());
         bytes[24..32].copy_from_slice(&self.first.get().to_le_bytes());
-        let crc = crc(&bytes);
-        bytes[12..16].copy_from_slice(&crc.to_le_bytes());
+        seal::seal(&mut bytes, MAGIC, VERSION);
         marker::replace(host, dir, NAME, &bytes, [Step::SyncLowWater, Step::SyncNameOfLowWater])
     }
 
     /// The mark in `dir`, if there is one.
     pub(crate) fn read(host: &Host, dir: &Path) -> Result<Option<Self>, OpenError> {
-        let path = dir.join(NAME);
-        let file = match host.disk.open(&path, OpenMode::Read) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(source) => return Err(OpenError::Io { path, source }),
-        };
-        let mut bytes = [0; BYTES];
-        match file.read_exact_at(&mut bytes, 0) {
-            Ok(()) => decode(&path, &bytes).map(Some),
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                let why = "the mark of the log's beginning is cut short".to_owned();
-                Err(OpenError::Damaged { path, at: 0, why })
+        Self::read_file(host, &dir.join(NAME))
+    }
+
+    /// The mark in a file, if there is one.
+    pub(crate) fn read_file(host: &Host, path: &Path) -> Result<Option<Self>, OpenError> {
+        let Some(bytes) = marker::read_small(host, path)? else { return Ok(None) };
+        let why = match decode(&bytes) {
+            Ok(mark) => return Ok(Some(mark)),
+            Err(Flaw::Version(version)) => {
+                let at = seal::VERSION_AT;
+                return Err(OpenError::UnknownVersion { path: path.to_owned(), at, version });
             }
-            Err(source) => Err(OpenError::Io { path, source }),
-        }
+            Err(Flaw::Magic) => "this is not the mark of a log's beginning",
+            Err(Flaw::Short) => "the mark of the log's beginning is cut short",
+            Err(Flaw::Checksum) => "the mark of the log's beginning does not match its checksum",
+        };
+        Err(OpenError::Damaged { path: path.to_owned(), at: 0, why: why.to_owned() })
     }
 
     /// The mark does not fit the segments that are there.
@@ -75,22 +75,10 @@ impl LowWater {
     }
 }
 
-fn decode(path: &Path, bytes: &[u8; BYTES]) -> Result<LowWater, OpenError> {
-    let damaged =
-        |why: &str| Err(OpenError::Damaged { path: path.to_owned(), at: 0, why: why.to_owned() });
-    if bytes[0..8] != MAGIC {
-        return damaged("this is not the mark of a log's beginning");
-    }
-    let version = u32_at(bytes, 8);
-    if version != VERSION {
-        return Err(OpenError::UnknownVersion { path: path.to_owned(), at: 8, version });
-    }
-    if u32_at(bytes, 12) != crc(bytes) && !left_out(Step::CheckLowWater) {
-        return damaged("the mark of the log's beginning does not match its checksum");
+fn decode(bytes: &[u8]) -> Result<LowWater, Flaw> {
+    seal::check(bytes, MAGIC, VERSION, left_out(Step::CheckLowWater))?;
+    if bytes.len() != BYTES {
+        return Err(Flaw::Short);
     }
     Ok(LowWater { segment: u64_at(bytes, 16), first: Offset::new(u64_at(bytes, 24)) })
-}
-
-fn crc(bytes: &[u8; BYTES]) -> u32 {
-    crc32c::crc32c_append(crc32c::crc32c(&bytes[..12]), &bytes[16..])
 }

@@ -21,16 +21,19 @@ use std::path::Path;
 use host::{Host, OpenMode};
 
 use crate::error::OpenError;
-use crate::frame::{u32_at, u64_at};
+use crate::frame::u64_at;
 use crate::mutation::{self, Step, left_out};
 use crate::position::{Location, Offset};
+use crate::seal::{self, Flaw};
 use crate::segment::{self, Place};
 use crate::spare::{self, UNFINISHED_SUFFIX};
 
 pub(crate) const NAME: &str = "clean";
 const BYTES: usize = 56;
 const MAGIC: [u8; 8] = *b"strndend";
-const VERSION: u32 = 2;
+pub(crate) const VERSION: u32 = 2;
+/// Longer than any small file is or will be.
+const SMALL_BYTES_MAX: usize = 4096;
 
 /// Where a log ended when it was closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,15 +48,12 @@ pub(crate) struct Marker {
 impl Marker {
     fn encode(&self) -> [u8; BYTES] {
         let mut bytes = [0; BYTES];
-        bytes[0..8].copy_from_slice(&MAGIC);
-        bytes[8..12].copy_from_slice(&VERSION.to_le_bytes());
         bytes[16..24].copy_from_slice(&self.segment.to_le_bytes());
         bytes[24..32].copy_from_slice(&self.salt.to_le_bytes());
         bytes[32..40].copy_from_slice(&self.end.offset.get().to_le_bytes());
         bytes[40..48].copy_from_slice(&self.end.at.get().to_le_bytes());
         bytes[48..56].copy_from_slice(&self.newest_ms.to_le_bytes());
-        let crc = crc(&bytes);
-        bytes[12..16].copy_from_slice(&crc.to_le_bytes());
+        seal::seal(&mut bytes, MAGIC, VERSION);
         bytes
     }
 
@@ -65,43 +65,54 @@ impl Marker {
     /// The mark in `dir`, if there is a whole one.
     pub(crate) fn read(host: &Host, dir: &Path) -> Result<Option<Self>, OpenError> {
         let path = dir.join(NAME);
-        let file = match host.disk.open(&path, OpenMode::Read) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(source) => return Err(OpenError::Io { path, source }),
-        };
-        let mut bytes = [0; BYTES];
-        match file.read_exact_at(&mut bytes, 0) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
-            Err(source) => return Err(OpenError::Io { path, source }),
+        let Some(bytes) = read_small(host, &path)? else { return Ok(None) };
+        match Self::decode(&bytes) {
+            Ok(mark) => Ok(Some(mark)),
+            Err(Flaw::Version(version)) => {
+                Err(OpenError::UnknownVersion { path, at: seal::VERSION_AT, version })
+            }
+            Err(Flaw::Magic | Flaw::Short | Flaw::Checksum) => Ok(None),
         }
-        Self::decode(&path, &bytes)
     }
 
-    fn decode(path: &Path, bytes: &[u8; BYTES]) -> Result<Option<Self>, OpenError> {
-        if bytes[0..8] != MAGIC {
-            return Ok(None);
-        }
-        let version = u32_at(bytes, 8);
-        if version != VERSION {
-            return Err(OpenError::UnknownVersion { path: path.to_owned(), at: 8, version });
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Flaw> {
+        seal::check(bytes, MAGIC, VERSION, left_out(Step::CheckMark))?;
+        if bytes.len() != BYTES {
+            return Err(Flaw::Short);
         }
         let largest = u64_at(bytes, 16).max(u64_at(bytes, 32)).max(u64_at(bytes, 40));
-        if (u32_at(bytes, 12) != crc(bytes) && !left_out(Step::CheckMark))
-            || largest > segment::NUMBER_MAX
-        {
-            return Ok(None);
+        if largest > segment::NUMBER_MAX {
+            return Err(Flaw::Checksum);
         }
         let end =
             Place { offset: Offset::new(u64_at(bytes, 32)), at: Location::new(u64_at(bytes, 40)) };
-        Ok(Some(Self {
+        Ok(Self {
             segment: u64_at(bytes, 16),
             salt: u64_at(bytes, 24),
             end,
             newest_ms: u64_at(bytes, 48).cast_signed(),
-        }))
+        })
     }
+}
+
+/// The bytes of a small file, if it is there. Of one that is not small the first ones: they fit no checksum.
+pub(crate) fn read_small(host: &Host, path: &Path) -> Result<Option<Vec<u8>>, OpenError> {
+    let io = |source| OpenError::Io { path: path.to_owned(), source };
+    let file = match host.disk.open(path, OpenMode::Read) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(io(error)),
+    };
+    let mut bytes = vec![0; SMALL_BYTES_MAX];
+    let mut filled = 0;
+    while filled < bytes.len() {
+        match file.read_at(&mut bytes[filled..], filled as u64).map_err(io)? {
+            0 => break,
+            n => filled += n,
+        }
+    }
+    bytes.truncate(filled);
+    Ok(Some(bytes))
 }
 
 /// Gives a small file these bytes, durably: after a power cut it has them or those that it had.
@@ -119,8 +130,4 @@ pub(crate) fn replace(
     mutation::sync_data(of_bytes, &*file)?;
     host.disk.rename(&unfinished, &dir.join(name))?;
     mutation::sync_dir(of_name, host, dir)
-}
-
-fn crc(bytes: &[u8; BYTES]) -> u32 {
-    crc32c::crc32c_append(crc32c::crc32c(&bytes[..12]), &bytes[16..])
 }

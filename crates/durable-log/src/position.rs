@@ -6,7 +6,9 @@
 //! the epoch goes up.
 
 use std::fmt;
+use std::num::ParseIntError;
 use std::ops::{Add, Sub};
+use std::str::FromStr;
 
 /// Number of a record in one log: the first record ever appended has offset 0.
 ///
@@ -27,6 +29,22 @@ impl Offset {
     /// The number.
     pub const fn get(self) -> u64 {
         self.0
+    }
+}
+
+/// [`Offset::new`].
+impl From<u64> for Offset {
+    fn from(number: u64) -> Self {
+        Self(number)
+    }
+}
+
+/// Reads what `Display` writes: a decimal number.
+impl FromStr for Offset {
+    type Err = ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, ParseIntError> {
+        text.parse().map(Self)
     }
 }
 

@@ -221,6 +221,12 @@ impl Deref for RecordRef {
     }
 }
 
+impl AsRef<[u8]> for RecordRef {
+    fn as_ref(&self) -> &[u8] {
+        self
+    }
+}
+
 impl fmt::Debug for RecordRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RecordRef")

@@ -7,6 +7,7 @@
 use std::fmt;
 use std::hint;
 use std::ops::Range;
+use std::slice;
 use std::sync::Arc;
 
 use crate::core::{Core, SegmentList};
@@ -477,14 +478,8 @@ impl Batch {
     }
 
     /// Its records in order.
-    pub fn iter(&self) -> impl Iterator<Item = Record<'_>> {
-        let mut start = 0;
-        self.records.iter().map(move |record| {
-            let bytes = &self.bytes[start..record.end];
-            start = record.end;
-            let Copied { offset, at, timestamp_ms, epoch, .. } = *record;
-            Record { offset, at, timestamp_ms, epoch, bytes }
-        })
+    pub fn iter(&self) -> BatchIter<'_> {
+        BatchIter { bytes: &self.bytes, records: self.records.iter(), start: 0 }
     }
 
     fn push(&mut self, record: Record<'_>) {
@@ -493,6 +488,47 @@ impl Batch {
         self.records.push(Copied { offset, at, timestamp_ms, epoch, end: self.bytes.len() });
     }
 }
+
+impl<'a> IntoIterator for &'a Batch {
+    type Item = Record<'a>;
+    type IntoIter = BatchIter<'a>;
+
+    fn into_iter(self) -> BatchIter<'a> {
+        self.iter()
+    }
+}
+
+/// The records of a [`Batch`] in order; see [`Batch::iter`].
+#[derive(Clone)]
+pub struct BatchIter<'a> {
+    bytes: &'a [u8],
+    records: slice::Iter<'a, Copied>,
+    /// Where the next record's bytes begin.
+    start: usize,
+}
+
+impl fmt::Debug for BatchIter<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BatchIter").field("records", &self.records.len()).finish_non_exhaustive()
+    }
+}
+
+impl<'a> Iterator for BatchIter<'a> {
+    type Item = Record<'a>;
+
+    fn next(&mut self) -> Option<Record<'a>> {
+        let Copied { offset, at, timestamp_ms, epoch, end } = *self.records.next()?;
+        let bytes = &self.bytes[self.start..end];
+        self.start = end;
+        Some(Record { offset, at, timestamp_ms, epoch, bytes })
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.records.size_hint()
+    }
+}
+
+impl ExactSizeIterator for BatchIter<'_> {}
 
 /// Shows records from `from` on.
 pub(crate) fn iter(core: &Arc<Core>, from: Offset) -> Result<Records, ReadError> {

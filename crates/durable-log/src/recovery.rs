@@ -36,7 +36,8 @@ use crate::segment::{Place, Segment};
 /// What opening a log found.
 #[derive(Clone, Debug)]
 pub struct Recovery {
-    /// The log was closed in order, so its frames were not checked again.
+    /// The log was closed in order, or is new: no frame was checked. Damage to what was closed in order is found
+    /// by who reads it, and not by the opening.
     pub clean: bool,
     /// Records in the log.
     pub records: u64,

@@ -36,12 +36,15 @@ use crate::files::{FileRef, Files, SegmentFile};
 use crate::frame::{self, u32_at, u64_at};
 use crate::mutation::{self, Step, left_out};
 use crate::position::{Epoch, Location, Offset};
+use crate::seal::{self, Flaw};
 use crate::spare::{self, Blank};
 use crate::sync::atomic::{AtomicBool, Ordering};
 
 pub(crate) const HEADER_BYTES: usize = 128;
 const MAGIC: [u8; 8] = *b"strndlog";
-const VERSION: u32 = 2;
+pub(crate) const VERSION: u32 = 2;
+/// Version 1 was never released, and is the only one whose header is shorter.
+const SHORTER: (u32, usize) = (1, 64);
 /// From here on the header is zeros.
 const RESERVED_FROM: usize = 80;
 /// Leaves room to add sizes without overflow.
@@ -80,8 +83,6 @@ pub(crate) struct Header {
 impl Header {
     pub(crate) fn encode(&self) -> [u8; HEADER_BYTES] {
         let mut bytes = [0; HEADER_BYTES];
-        bytes[0..8].copy_from_slice(&MAGIC);
-        bytes[8..12].copy_from_slice(&VERSION.to_le_bytes());
         bytes[16..24].copy_from_slice(&self.number.to_le_bytes());
         bytes[24..32].copy_from_slice(&self.base.offset.get().to_le_bytes());
         bytes[32..40].copy_from_slice(&self.base.at.get().to_le_bytes());
@@ -90,18 +91,15 @@ impl Header {
         bytes[56..64].copy_from_slice(&self.epoch.get().to_le_bytes());
         bytes[64..72].copy_from_slice(&self.newest_ms.to_le_bytes());
         bytes[72..80].copy_from_slice(&self.stale_bytes.to_le_bytes());
-        let crc = header_crc(&bytes);
-        bytes[12..16].copy_from_slice(&crc.to_le_bytes());
+        seal::seal(&mut bytes, MAGIC, VERSION);
         bytes
     }
 
-    pub(crate) fn decode(path: &Path, bytes: &[u8; HEADER_BYTES]) -> Result<Self, OpenError> {
+    /// Of the beginning of a file, as much as there is of it.
+    pub(crate) fn decode(path: &Path, bytes: &[u8]) -> Result<Self, OpenError> {
         let damaged =
             |at, why: &str| OpenError::Damaged { path: path.to_owned(), at, why: why.to_owned() };
         check_version(path, bytes)?;
-        if u32_at(bytes, 12) != header_crc(bytes) && !left_out(Step::CheckSegmentHeader) {
-            return Err(damaged(0, "the segment's header does not match its checksum"));
-        }
         let (number, offset, at) = (u64_at(bytes, 16), u64_at(bytes, 24), u64_at(bytes, 32));
         let (epoch, stale_bytes) = (u64_at(bytes, 56), u64_at(bytes, 72));
         let largest = number.max(offset).max(at).max(epoch).max(stale_bytes);
@@ -125,22 +123,24 @@ impl Header {
     }
 }
 
-/// Sees whether a file begins as a segment of this version does.
+/// Sees whether a file begins with a whole header of this version.
 fn check_version(path: &Path, bytes: &[u8]) -> Result<(), OpenError> {
-    if bytes.get(0..8) != Some(&MAGIC) {
-        let why = "this is not a log segment".to_owned();
-        return Err(OpenError::Damaged { path: path.to_owned(), at: 0, why });
-    }
-    match bytes.get(8..12).map(|_| u32_at(bytes, 8)) {
-        Some(version) if version != VERSION => {
-            Err(OpenError::UnknownVersion { path: path.to_owned(), at: 8, version })
+    let (shorter, its_bytes) = SHORTER;
+    let is_shorter = bytes.get(8..12).is_some_and(|_| u32_at(bytes, 8) == shorter);
+    let len = if is_shorter { its_bytes } else { HEADER_BYTES };
+    let believed = left_out(Step::CheckSegmentHeader);
+    let checked = seal::check(&bytes[..len.min(bytes.len())], MAGIC, VERSION, believed);
+    let why = match checked {
+        Err(Flaw::Magic) => "this is not a log segment",
+        Err(Flaw::Version(version)) if bytes.len() >= len => {
+            let at = seal::VERSION_AT;
+            return Err(OpenError::UnknownVersion { path: path.to_owned(), at, version });
         }
-        _ => Ok(()),
-    }
-}
-
-fn header_crc(bytes: &[u8; HEADER_BYTES]) -> u32 {
-    crc32c::crc32c_append(crc32c::crc32c(&bytes[..12]), &bytes[16..])
+        _ if bytes.len() < len => "the file is shorter than a segment's header",
+        Err(_) => "the segment's header does not match its checksum",
+        Ok(()) => return Ok(()),
+    };
+    Err(OpenError::Damaged { path: path.to_owned(), at: 0, why: why.to_owned() })
 }
 
 /// A segment and its file, which is opened when it is needed.
@@ -320,16 +320,11 @@ pub(crate) fn read_header(path: &Path, file: &dyn File) -> Result<Header, OpenEr
     let mut filled = 0;
     while filled < HEADER_BYTES {
         match file.read_at(&mut bytes[filled..], filled as u64).map_err(io)? {
-            0 => {
-                // A file of another version may be shorter than this version's header.
-                check_version(path, &bytes[..filled])?;
-                let why = "the file is shorter than a segment's header".to_owned();
-                return Err(OpenError::Damaged { path: path.to_owned(), at: 0, why });
-            }
+            0 => break,
             n => filled += n,
         }
     }
-    Header::decode(path, &bytes)
+    Header::decode(path, &bytes[..filled])
 }
 
 /// The file name of a segment.

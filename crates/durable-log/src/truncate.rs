@@ -13,6 +13,7 @@
 //! and no handle knows of those of another (`crate::spare`). The file before the cut keeps its bytes: who reads it may go on.
 
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::core::{Core, lock};
@@ -182,23 +183,37 @@ impl Core {
         let (frames, end, newest_ms) = cut.frames(&header, self.now_ms());
         let mark = Marker { segment: number, salt: header.salt, end, newest_ms };
         let to = self.dir.join(segment::cut_name(number));
-        let prepared = spare::make(&self.host, &self.dir, "cut", 0).and_then(|blank| {
+        let blank =
+            spare::make(&self.host, &self.dir, "cut", 0).map_err(|source| self.not_cut(source))?;
+        let prepared = || {
             segment::write_whole(&self.files, header, &to, &blank, 0, &mut |segment| {
                 segment.file()?.write_all_at(&frames, segment.position(header.base.at))
             })?;
             // It counts for the new segment alone, so it says nothing yet. With it the log that is opened
             // next need not be checked.
             mark.write(&self.host, &self.dir)?;
-            Ok(blank)
-        });
-        let blank = prepared.map_err(|source| self.not_cut(source))?;
-        let named = self.host.disk.rename(&blank.path, &to);
-        named.and_then(|()| mutation::sync_dir(LeftOut::SyncCut, &self.host, &self.dir)).map_err(
-            |error| {
-                let why = format!("cutting the log's end in {}: {error}", self.dir.display());
-                self.fail(why, &mut writer.woken).into()
-            },
-        )
+            self.host.disk.rename(&blank.path, &to)
+        };
+        let named = prepared();
+        match named {
+            Err(source) if self.has_no_name(&to) => {
+                spare::discard(&self.host, blank);
+                Err(self.not_cut(source))
+            }
+            named => named
+                .and_then(|()| mutation::sync_dir(LeftOut::SyncCut, &self.host, &self.dir))
+                .map_err(|error| {
+                    let why = format!("cutting the log's end in {}: {error}", self.dir.display());
+                    self.fail(why, &mut writer.woken).into()
+                }),
+        }
+    }
+
+    /// Whether it is known that a name is not there, although an error came when it was given.
+    fn has_no_name(&self, path: &Path) -> bool {
+        let listed = self.host.disk.list(&self.dir);
+        let name = path.file_name();
+        listed.is_ok_and(|entries| entries.iter().all(|entry| name != Some(entry.name.as_ref())))
     }
 
     fn not_cut(&self, source: io::Error) -> TruncateError {

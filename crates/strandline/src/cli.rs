@@ -74,8 +74,9 @@ pub(crate) enum Command {
     /// Unmount a volume
     #[command(
         visible_alias = "umount",
-        after_help = "Example:
-  strandline unmount /mnt"
+        after_help = "Examples:
+  strandline unmount /mnt
+  strandline umount ~/files               the same command by its other name"
     )]
     Unmount {
         /// Where it is mounted
@@ -131,9 +132,12 @@ pub(crate) enum Command {
   strandline gc --grace 0s --json        also blocks that were written just now")]
     Gc(GcArgs),
     /// Print any file that the server writes
+    ///
+    /// A range A..B begins with A and ends before B.
     #[command(after_help = "Examples:
   strandline inspect strandline-data/FORMAT
   strandline inspect strandline-data/journal/*.seg | less
+  strandline inspect strandline-data/journal/clean strandline-data/journal/torn/*
   strandline inspect --json strandline-data/blocks/*/*/*.blk | jq .")]
     Inspect {
         /// The files
@@ -269,8 +273,9 @@ pub(crate) enum VolumeCommand {
         json: bool,
     },
     /// Delete a volume with everything in it, also while it is mounted
-    #[command(after_help = "Example:
-  strandline volume delete home --yes")]
+    #[command(after_help = "Examples:
+  strandline volume delete home          asks first
+  strandline volume delete home --yes    for scripts")]
     Delete {
         /// Its name
         name: String,
@@ -317,8 +322,9 @@ pub(crate) enum TopicCommand {
         json: bool,
     },
     /// Delete a topic with all its records
-    #[command(after_help = "Example:
-  strandline topic delete orders --yes")]
+    #[command(after_help = "Examples:
+  strandline topic delete orders          asks first
+  strandline topic delete orders --yes    for scripts")]
     Delete {
         /// Its name
         name: String,

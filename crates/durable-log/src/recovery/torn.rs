@@ -111,9 +111,9 @@ fn remove_old(host: &Host, torn_dir: &Path) {
     let removed = host.disk.list(torn_dir).and_then(|entries| {
         let mut bytes = 0;
         let copies = entries.iter().rev().filter(|entry| entry.name.ends_with(TORN_SUFFIX));
-        for (index, entry) in copies.enumerate() {
+        for (index, entry) in copies.enumerate().skip(1) {
             bytes += entry.bytes;
-            if index > 0 && (index >= COPIES_MAX || bytes > COPIES_BYTES_MAX) {
+            if index >= COPIES_MAX || bytes > COPIES_BYTES_MAX {
                 host.disk.unlink(&torn_dir.join(&entry.name))?;
             }
         }

@@ -1,13 +1,13 @@
 //! Goal: what was appended is read back by offset and by location, before and after every step of
 //! its way to the disk, across segments, closes, drops and trims; offsets only go up.
 
-use std::path::PathBuf;
-
 use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use durable_log::{
-    AppendError, Batch, Location, Offset, OpenError, Options, Reached, ReadError, Retention,
-    inspect,
+    AppendError, Batch, Location, Offset, OpenError, Options, Reached, ReadError, Reads, Retention,
+    inspect, inspect_low_water, inspect_marker,
 };
 use host::WallTime;
 use host::sim::Machine;
@@ -243,7 +243,11 @@ fn a_file_of_a_later_version_is_refused_by_name() {
     place.open().close().unwrap();
     let path = place.segments().remove(0);
     let mut bytes = place.read_file(&path);
+    // A bit of the version that flips is damage.
     bytes[8] = 3;
+    place.write_file(&path, &bytes);
+    assert!(matches!(place.try_open(), Err(OpenError::Damaged { at: 0, .. })));
+    seal(&mut bytes[..128]);
     place.write_file(&path, &bytes);
     match place.try_open() {
         Err(OpenError::UnknownVersion { path: named, at: 8, version: 3 }) => {
@@ -261,8 +265,63 @@ fn a_file_of_version_1_is_refused_by_name_however_short_it_is() {
     let mut bytes = place.read_file(&path)[..64].to_vec();
     bytes[8] = 1;
     place.write_file(&path, &bytes);
+    assert!(matches!(place.try_open(), Err(OpenError::Damaged { at: 0, .. })));
+    seal(&mut bytes);
+    place.write_file(&path, &bytes);
     let opened = place.try_open();
     assert!(matches!(opened, Err(OpenError::UnknownVersion { at: 8, version: 1, .. })));
+}
+
+#[test]
+fn a_mark_of_a_later_version_is_refused_by_name_however_long_it_is() {
+    for (name, refused_when_damaged) in [("clean", false), ("start", true)] {
+        let place = Place::simulated();
+        let log = place.open();
+        for n in 0..4 {
+            log.append(&[&[n; 1000]]).unwrap();
+            log.roll().unwrap();
+        }
+        log.trim(Offset::new(3)).unwrap();
+        log.close().unwrap();
+        let path = place.dir.join(name);
+        let good = place.read_file(&path);
+        for longer in [0, 100] {
+            let mut bytes = good.clone();
+            bytes.resize(good.len() + longer, 7);
+            bytes[8] += 1;
+            place.write_file(&path, &bytes);
+            let damaged = inspect_damaged(&place, &path);
+            assert!(damaged, "{name}");
+            seal(&mut bytes);
+            place.write_file(&path, &bytes);
+            match place.try_open() {
+                Err(OpenError::UnknownVersion { path: named, at: 8, version }) => {
+                    assert_eq!((named, version), (path.clone(), u32::from(bytes[8])));
+                }
+                other => panic!("{name}: {other:?}"),
+            }
+        }
+        place.write_file(&path, &good[..good.len() - 1]);
+        match place.try_open() {
+            Ok((_, recovery)) => assert!(!recovery.clean && !refused_when_damaged),
+            Err(OpenError::Damaged { .. }) => assert!(refused_when_damaged),
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+fn inspect_damaged(place: &Place, path: &Path) -> bool {
+    let shown = match path.ends_with("clean") {
+        true => inspect_marker(&place.host, path).map(drop),
+        false => inspect_low_water(&place.host, path).map(drop),
+    };
+    matches!(shown, Err(OpenError::Damaged { at: 0, .. }))
+}
+
+/// Makes a file's checksum good again.
+fn seal(bytes: &mut [u8]) {
+    let crc = crc32c::crc32c_append(crc32c::crc32c(&bytes[..12]), &bytes[16..]);
+    bytes[12..16].copy_from_slice(&crc.to_le_bytes());
 }
 
 #[test]
@@ -322,6 +381,9 @@ fn options_that_make_no_sense_are_refused() {
         Options { segment_bytes: 64, ..sensible() },
         Options { segment_bytes: (4 << 30) + 1, ..sensible() },
         Options { append_bytes_max: (1 << 30) + 1, ..sensible() },
+        Options { append_bytes_max: 0, ..sensible() },
+        Options { append_bytes_max: 4, ..sensible() },
+        Options { segment_bytes: 167, ..sensible() },
         Options { sync_ahead_bytes: 0, unsynced_bytes_max: 0, ..sensible() },
         Options { sync_ahead_bytes: 2, unsynced_bytes_max: 1, ..sensible() },
     ];
@@ -329,6 +391,75 @@ fn options_that_make_no_sense_are_refused() {
         let place = Place::with(options);
         assert!(matches!(place.try_open(), Err(OpenError::Options { .. })), "{:?}", place.options);
     }
+}
+
+#[test]
+fn the_least_of_every_option_is_a_log_that_works() {
+    let place = Place::with(Options {
+        segment_bytes: 168,
+        segment_age_max: Some(Duration::ZERO),
+        append_bytes_max: 5,
+        sync_ahead_bytes: 0,
+        sync_ahead_records: Some(0),
+        unsynced_bytes_max: 1,
+        sync_interval: Some(Duration::ZERO),
+        reads: Reads::Copied,
+        open_files_max: 0,
+    });
+    let log = place.open();
+    let committer = log.start_committer().unwrap();
+    for n in 0..20 {
+        log.wait_room();
+        log.append(&[&[n]]).unwrap();
+    }
+    assert_eq!(log.wait_for(Offset::new(19), Reached::Durable).wait().unwrap(), Offset::new(20));
+    drop(committer);
+    assert_eq!(all(&log), (0..20).map(|n| vec![n]).collect::<Vec<_>>());
+    assert!(log.segments().len() >= 20);
+    log.close().unwrap();
+    assert_eq!(all(&place.open()).len(), 20);
+}
+
+#[test]
+fn the_most_of_every_option_is_a_log_that_works() {
+    let mut place = Place::simulated();
+    place.options = Options {
+        segment_bytes: 4 << 30,
+        segment_age_max: Some(Duration::MAX),
+        append_bytes_max: 1 << 30,
+        sync_ahead_bytes: u64::MAX,
+        sync_ahead_records: Some(u64::MAX),
+        unsynced_bytes_max: u64::MAX,
+        sync_interval: Some(Duration::MAX),
+        reads: Reads::Mapped,
+        open_files_max: usize::MAX,
+    };
+    let log = place.open();
+    let committer = log.start_committer().unwrap();
+    log.append(&[b"one"]).unwrap().wait_synced().unwrap();
+    drop(committer);
+    log.close().unwrap();
+    assert_eq!(all(&place.open()), [b"one"]);
+}
+
+#[test]
+fn offsets_and_records_are_what_their_traits_say() {
+    let place = Place::simulated();
+    let log = place.open();
+    log.append(&[b"one", b"", b"three"]).unwrap();
+    assert_eq!("1".parse::<Offset>().unwrap(), Offset::from(1));
+    assert_eq!(Offset::from(u64::MAX).to_string().parse(), Ok(Offset::new(u64::MAX)));
+    assert!("-1".parse::<Offset>().is_err());
+    let record = log.read(Offset::from(2)).unwrap();
+    assert_eq!(AsRef::<[u8]>::as_ref(&record), b"three");
+    let mut batch = Batch::new();
+    log.read_batch(Offset::ZERO, 100, &mut batch).unwrap();
+    let mut seen = Vec::new();
+    for record in &batch {
+        seen.push((record.offset.get(), record.bytes.to_vec()));
+    }
+    assert_eq!(seen, [(0, b"one".to_vec()), (1, b"".to_vec()), (2, b"three".to_vec())]);
+    assert_eq!(batch.iter().len(), 3);
 }
 
 #[test]
@@ -348,7 +479,7 @@ fn what_debug_prints_of_anything_is_short() {
         format!("{:?}", log.segments()[0]),
         format!("{:?}", log.stats()),
         format!("{committer:?}"),
-        format!("{batch:?}"),
+        format!("{batch:?} {:?}", batch.iter()),
         format!("{records:?}"),
         format!("{:?}", records.next().unwrap().unwrap()),
         format!("{:?}", log.read(Offset::ZERO).unwrap()),

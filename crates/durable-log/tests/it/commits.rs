@@ -14,18 +14,13 @@ use std::time::Duration;
 
 use durable_log::{ArrivalError, Log, Offset, Options, Reached, StartError, Ticket};
 use host::sim::{Machine, Reached as Kept};
-use host::{DirEntry, DirLock, Disk, File, Host, OpenMode, Space, SystemRun, spawn};
+use host::spawn;
 
 use crate::concurrent::block_on;
 use crate::support::{Place, small};
+use crate::watched::{Operation, Watch, watched};
 
-/// A disk whose syncs of data wait at a gate, and tell which threads made them.
-#[derive(Debug)]
-struct GatedDisk {
-    disk: Arc<dyn Disk>,
-    gate: Arc<Gate>,
-}
-
+/// Where syncs of data wait, and tell which threads made them.
 #[derive(Debug, Default)]
 struct Gate {
     state: Mutex<GateState>,
@@ -69,75 +64,12 @@ impl Gate {
     }
 }
 
-#[derive(Debug)]
-struct GatedFile {
-    file: Arc<dyn File>,
-    gate: Arc<Gate>,
-}
-
-impl File for GatedFile {
-    fn read_at(&self, buf: &mut [u8], at: u64) -> io::Result<usize> {
-        self.file.read_at(buf, at)
-    }
-
-    fn write_all_at(&self, buf: &[u8], at: u64) -> io::Result<()> {
-        self.file.write_all_at(buf, at)
-    }
-
-    fn size(&self) -> io::Result<u64> {
-        self.file.size()
-    }
-
-    fn set_size(&self, size: u64) -> io::Result<()> {
-        self.file.set_size(size)
-    }
-
-    fn allocate(&self, size: u64) -> io::Result<()> {
-        self.file.allocate(size)
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        self.gate.pass();
-        self.file.sync_data()
-    }
-}
-
-impl Disk for GatedDisk {
-    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>> {
-        let file = self.disk.open(path, mode)?;
-        Ok(Arc::new(GatedFile { file, gate: Arc::clone(&self.gate) }))
-    }
-
-    fn create_dir_all(&self, path: &Path) -> io::Result<()> {
-        self.disk.create_dir_all(path)
-    }
-
-    fn list(&self, dir: &Path) -> io::Result<Vec<DirEntry>> {
-        self.disk.list(dir)
-    }
-
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.disk.rename(from, to)
-    }
-
-    fn unlink(&self, path: &Path) -> io::Result<()> {
-        self.disk.unlink(path)
-    }
-
-    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        self.disk.sync_dir(dir)
-    }
-
-    fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn DirLock>>> {
-        self.disk.lock(path)
-    }
-
-    fn space(&self, path: &Path) -> io::Result<Space> {
-        self.disk.space(path)
-    }
-
-    fn system_run(&self) -> io::Result<SystemRun> {
-        self.disk.system_run()
+impl Watch for Gate {
+    fn before(&self, operation: Operation, _path: &Path) -> io::Result<()> {
+        if operation == Operation::SyncData {
+            self.pass();
+        }
+        Ok(())
     }
 }
 
@@ -145,8 +77,7 @@ impl Disk for GatedDisk {
 fn gated(options: Options) -> (Place, Arc<Gate>) {
     let mut place = Place::with(options);
     let gate = Arc::new(Gate::default());
-    let disk = Arc::clone(&place.host.disk);
-    place.host = Host { disk: Arc::new(GatedDisk { disk, gate: Arc::clone(&gate) }), ..place.host };
+    place.host = watched(&place.host, Arc::clone(&gate));
     (place, gate)
 }
 

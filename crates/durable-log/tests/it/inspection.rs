@@ -2,7 +2,10 @@
 
 use std::ops::ControlFlow;
 
-use durable_log::{Location, Offset, OpenError, inspect, inspect_marker};
+use durable_log::{
+    InspectedEntry, Location, Offset, OpenError, Options, inspect, inspect_index,
+    inspect_low_water, inspect_marker,
+};
 
 use crate::support::Place;
 
@@ -60,8 +63,50 @@ fn the_mark_of_a_close_can_be_read() {
     let place = Place::simulated();
     let log = place.open();
     log.append(&[b"a"]).unwrap();
-    assert_eq!(inspect_marker(&place.host, &place.dir).unwrap(), None);
+    let path = place.dir.join("clean");
+    assert!(matches!(inspect_marker(&place.host, &path), Err(OpenError::Io { .. })));
     log.close().unwrap();
-    let mark = inspect_marker(&place.host, &place.dir).unwrap();
-    assert_eq!(mark, Some((1, Offset::new(1), Location::new(48))));
+    let mark = inspect_marker(&place.host, &path).unwrap();
+    assert_eq!((mark.segment, mark.next, mark.end), (1, Offset::new(1), Location::new(48)));
+}
+
+#[test]
+fn the_mark_of_the_beginning_can_be_read() {
+    let place = Place::simulated();
+    let log = place.open();
+    for n in 0..4 {
+        log.append(&[&[n; 100]]).unwrap();
+        log.roll().unwrap();
+    }
+    log.trim(Offset::new(3)).unwrap();
+    let mark = inspect_low_water(&place.host, &place.dir.join("start")).unwrap();
+    assert_eq!((mark.version, mark.segment, mark.first), (1, 4, Offset::new(3)));
+}
+
+#[test]
+fn an_index_shows_its_entries_and_a_damaged_one_is_refused() {
+    let mut place = Place::simulated();
+    place.options = Options::default();
+    let log = place.open();
+    for n in 0..10 {
+        log.append(&[&[n; 10_000], b"x"]).unwrap();
+    }
+    log.roll().unwrap();
+    let path = place.segments().remove(0).with_extension("idx");
+    let (index, entries) = inspect_index(&place.host, &path).unwrap();
+    let frame_bytes = 40 + 4 + 10_000 + 4 + 1_u64;
+    let frame_bytes = frame_bytes.next_multiple_of(8);
+    assert_eq!((index.segment, index.frames_bytes, index.entries), (1, 10 * frame_bytes, 10));
+    for (n, InspectedEntry { position, records_before, .. }) in (0..).zip(entries) {
+        assert_eq!((position, records_before), (128 + n * frame_bytes, 2 * n));
+    }
+    let mut bytes = place.read_file(&path);
+    bytes[8] = 2;
+    place.write_file(&path, &bytes);
+    assert!(matches!(inspect_index(&place.host, &path), Err(OpenError::Damaged { at: 0, .. })));
+    let crc = crc32c::crc32c_append(crc32c::crc32c(&bytes[..12]), &bytes[16..]);
+    bytes[12..16].copy_from_slice(&crc.to_le_bytes());
+    place.write_file(&path, &bytes);
+    let refused = inspect_index(&place.host, &path);
+    assert!(matches!(refused, Err(OpenError::UnknownVersion { at: 8, version: 2, .. })));
 }

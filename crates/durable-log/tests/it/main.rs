@@ -28,4 +28,5 @@ mod support;
 mod torn_ends;
 mod trimming;
 mod truncation;
+mod watched;
 mod workload;

@@ -4,17 +4,16 @@
 //! bytes that are read, and can refuse to open more; readers that race with trims.
 
 use std::io;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use durable_log::{Log, Offset, Options, ReadError, Reads, Slice, TrimError};
 use host::sim::Machine;
-use host::{DirEntry, DirLock, Disk, File, Host, Mapping, OpenMode, Space, SystemRun};
 
 use crate::dice::Dice;
 use crate::support::{Place, all, small};
+use crate::watched::{Operation, Watch, watched};
 
 /// "Too many open files".
 const EMFILE: i32 = 24;
@@ -40,117 +39,44 @@ impl Counts {
     }
 }
 
-#[derive(Debug)]
-struct Counting {
-    disk: Arc<dyn Disk>,
-    counts: Arc<Counts>,
-}
-
-#[derive(Debug)]
-struct Counted {
-    file: Arc<dyn File>,
-    counts: Arc<Counts>,
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.counts.open.fetch_sub(1, Ordering::SeqCst);
-    }
-}
-
-impl File for Counted {
-    fn read_at(&self, buf: &mut [u8], at: u64) -> io::Result<usize> {
-        let read = self.file.read_at(buf, at)?;
-        self.counts.read_bytes.fetch_add(read, Ordering::SeqCst);
-        Ok(read)
-    }
-
-    fn write_all_at(&self, buf: &[u8], at: u64) -> io::Result<()> {
-        self.file.write_all_at(buf, at)
-    }
-
-    fn size(&self) -> io::Result<u64> {
-        self.file.size()
-    }
-
-    fn set_size(&self, size: u64) -> io::Result<()> {
-        self.file.set_size(size)
-    }
-
-    fn allocate(&self, size: u64) -> io::Result<()> {
-        self.file.allocate(size)
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        self.file.sync_data()
-    }
-
-    fn map(&self, bytes: u64) -> io::Result<Mapping> {
-        self.file.map(bytes)
-    }
-
-    fn next_written(&self, at: u64) -> io::Result<Option<Range<u64>>> {
-        self.file.next_written(at)
-    }
-}
-
-impl Disk for Counting {
-    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>> {
-        if path.extension().is_none_or(|extension| extension != "seg") {
-            return self.disk.open(path, mode);
-        }
-        if self.counts.refuses.load(Ordering::SeqCst) {
+impl Watch for Counts {
+    fn before(&self, operation: Operation, path: &Path) -> io::Result<()> {
+        let refused = operation == Operation::Open && self.refuses.load(Ordering::SeqCst);
+        if refused && is_segment(path) {
             return Err(io::Error::from_raw_os_error(EMFILE));
         }
-        let file = self.disk.open(path, mode)?;
-        let counts = Arc::clone(&self.counts);
-        counts.opened.fetch_add(1, Ordering::SeqCst);
-        let open = counts.open.fetch_add(1, Ordering::SeqCst) + 1;
-        counts.most.fetch_max(open, Ordering::SeqCst);
-        Ok(Arc::new(Counted { file, counts }))
+        Ok(())
     }
 
-    fn create_dir_all(&self, path: &Path) -> io::Result<()> {
-        self.disk.create_dir_all(path)
+    fn read(&self, path: &Path, bytes: usize) {
+        if is_segment(path) {
+            self.read_bytes.fetch_add(bytes, Ordering::SeqCst);
+        }
     }
 
-    fn list(&self, dir: &Path) -> io::Result<Vec<DirEntry>> {
-        self.disk.list(dir)
+    fn opened(&self, path: &Path) {
+        if is_segment(path) {
+            self.opened.fetch_add(1, Ordering::SeqCst);
+            let open = self.open.fetch_add(1, Ordering::SeqCst) + 1;
+            self.most.fetch_max(open, Ordering::SeqCst);
+        }
     }
 
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.disk.rename(from, to)
+    fn closed(&self, path: &Path) {
+        if is_segment(path) {
+            self.open.fetch_sub(1, Ordering::SeqCst);
+        }
     }
+}
 
-    fn unlink(&self, path: &Path) -> io::Result<()> {
-        self.disk.unlink(path)
-    }
-
-    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        self.disk.sync_dir(dir)
-    }
-
-    fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn DirLock>>> {
-        self.disk.lock(path)
-    }
-
-    fn space(&self, path: &Path) -> io::Result<Space> {
-        self.disk.space(path)
-    }
-
-    fn system_run(&self) -> io::Result<SystemRun> {
-        self.disk.system_run()
-    }
+fn is_segment(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "seg")
 }
 
 /// Counts what `place` opens from now on.
 fn counted(place: &mut Place) -> Arc<Counts> {
     let counts = Arc::new(Counts::default());
-    let disk = Arc::clone(&place.host.disk);
-    place.host = Host {
-        disk: Arc::new(Counting { disk, counts: Arc::clone(&counts) }),
-        ..place.host.clone()
-    };
+    place.host = watched(&place.host, Arc::clone(&counts));
     counts
 }
 

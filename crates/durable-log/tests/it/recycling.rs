@@ -10,6 +10,7 @@ use host::sim::{Kept, Lost, Machine, Reached};
 
 use crate::gate::{Gate, gated};
 use crate::support::{Place, all};
+use crate::watched::Operation;
 
 /// Three of them fill a segment.
 fn record(n: u8) -> Vec<u8> {
@@ -270,7 +271,7 @@ fn only_files_of_segments_that_this_handle_made_are_used_again() {
 fn an_old_committer_leaves_the_new_handles_files_alone() {
     let machine = Machine::new(1);
     let place = Place::on(&machine);
-    let (gate, arrived, open) = Gate::new("unlink", "next-");
+    let (gate, arrived, open) = Gate::new(Operation::Unlink, "next-");
     let (old, _) = Log::open(&gated(&place, &gate), &place.dir, place.options.clone()).unwrap();
     gate.arm();
     let committer = old.start_committer().unwrap();

@@ -14,6 +14,7 @@ use host::spawn;
 
 use crate::gate::{Gate, gated};
 use crate::support::{Place, all};
+use crate::watched::Operation;
 
 fn record(n: u64) -> Vec<u8> {
     vec![n.to_le_bytes()[0]; 60 + usize::try_from(n).unwrap() * 7]
@@ -231,6 +232,47 @@ fn a_fault_before_the_cut_is_decided_changes_nothing() {
 }
 
 #[test]
+fn a_cut_whose_name_is_refused_did_not_happen_and_can_be_asked_for_again() {
+    let mut failed = Vec::new();
+    for operation in 1.. {
+        let machine = Machine::new(1);
+        let place = Place::on(&machine);
+        let (log, mut places) = twelve(&place);
+        log.sync().unwrap();
+        let planned = machine.counts().operations + operation;
+        machine.fail_at(planned);
+        let result = log.truncate_after(Offset::new(6));
+        let what = match result {
+            Ok(_) if machine.counts().operations < planned => break,
+            Ok(_) => "cut",
+            Err(TruncateError::Io { .. }) => "not cut",
+            Err(TruncateError::Failed { .. }) => "failed",
+            Err(TruncateError::Open(_)) => "cut, not opened",
+            Err(error) => panic!("{error}"),
+        };
+        failed.push(what);
+        if what != "not cut" {
+            continue;
+        }
+        assert!(!log.has_failed());
+        let names = place.host.disk.list(&place.dir).unwrap();
+        assert!(!names.iter().any(|entry| entry.name.starts_with("cut")), "{names:?}");
+        places.insert(12, log.append(&[&record(12)]).unwrap().at);
+        log.sync().unwrap();
+        check(&log, 0..13, &places);
+        let cut = log.truncate_after(Offset::new(6)).unwrap();
+        check(&cut, 0..6, &places);
+        drop((log, cut));
+        machine.crash(&mut Lost);
+        check(&Place::on(&machine).open(), 0..6, &places);
+    }
+    // Once the name is given, it is not known whether it is durable.
+    assert_eq!(failed.iter().filter(|what| **what == "failed").count(), 1, "{failed:?}");
+    let not_cut = failed.iter().take_while(|what| **what == "not cut").count();
+    assert_eq!(failed[not_cut], "failed", "{failed:?}");
+}
+
+#[test]
 fn a_cut_that_was_decided_and_is_damaged_is_an_error() {
     let machine = Machine::new(1);
     let (log, _) = twelve(&Place::on(&machine));
@@ -259,12 +301,7 @@ fn a_cut_that_was_decided_and_is_damaged_is_an_error() {
         bytes[bit / 8] ^= 1 << (bit % 8);
         place.write_file(&path, &bytes);
         match place.try_open() {
-            Err(
-                OpenError::Damaged { path: named, .. }
-                | OpenError::UnknownVersion { path: named, .. },
-            ) => {
-                assert_eq!(named, path);
-            }
+            Err(OpenError::Damaged { path: named, .. }) => assert_eq!(named, path),
             other => panic!("bit {bit}: {other:?}"),
         }
     }
@@ -304,7 +341,7 @@ fn until_closed(log: &Log) {
 fn a_close_during_a_cut_that_changes_nothing_stays_closed() {
     let machine = Machine::new(1);
     let place = Place::on(&machine);
-    let (gate, arrived, open) = Gate::new("sync_data", "first");
+    let (gate, arrived, open) = Gate::new(Operation::SyncData, "first");
     let (log, _) = Log::open(&gated(&place, &gate), &place.dir, place.options.clone()).unwrap();
     gate.arm();
     log.append(&[b"before"]).unwrap();
@@ -335,7 +372,7 @@ fn a_close_during_a_cut_that_changes_nothing_stays_closed() {
 fn a_close_that_waited_out_a_cut_closes_nothing() {
     let machine = Machine::new(1);
     let place = Place::on(&machine);
-    let (gate, arrived, open) = Gate::new("sync_data", "cut.new");
+    let (gate, arrived, open) = Gate::new(Operation::SyncData, "cut.new");
     let (log, _) = Log::open(&gated(&place, &gate), &place.dir, place.options.clone()).unwrap();
     gate.arm();
     log.append(&[b"kept"]).unwrap();

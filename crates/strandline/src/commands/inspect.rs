@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use block_store::{Block, FormatError, format::BLOCK_FILE_BYTES_MAX};
 use bytes::Bytes;
-use host::{File, Host, OpenMode};
+use host::{DirEntry, File, Host, OpenMode};
 use serde_json::{Value, json};
 
 use crate::data_dir::{FORMAT_MAGIC, read_format};
@@ -38,16 +38,24 @@ pub(crate) fn run(files: &[PathBuf], json: bool) -> Outcome {
 
 fn print(host: &Host, path: &Path, json: bool, out: &mut Out) -> Outcome {
     let cannot = |error| Failure::because(format!("cannot read {}", path.display()), error);
+    if let Ok(entries) = host.disk.list(path) {
+        return Err(is_directory(path, &entries));
+    }
     let file = host.disk.open(path, OpenMode::Read).map_err(cannot)?;
     let mut magic = [0; MAGIC_BYTES];
     let read = file.read_at(&mut magic, 0).map_err(cannot)?;
+    if is_torn(path) {
+        return journal::print_torn(path, &file, json, out);
+    }
     match &magic[..read] {
         magic if magic.starts_with(b"sl.block") => print_block(path, &file, json, out),
         magic if magic.starts_with(b"strndlog") => journal::print_segment(host, path, json, out),
         magic if magic.starts_with(b"strndend") => journal::print_marker(host, path, json, out),
+        magic if magic.starts_with(b"strndlow") => journal::print_start(host, path, json, out),
+        magic if magic.starts_with(b"strndidx") => journal::print_index(host, path, json, out),
         magic if magic.starts_with(FORMAT_MAGIC.as_bytes()) => print_format(host, path, json, out),
+        [] if is_lock(path) => print_lock(path, json, out),
         [] => Err(Failure::new(format!("{} is empty: there is nothing to print", path.display()))),
-        _ if is_torn(path) => journal::print_torn(path, &file, json, out),
         _ => Err(Failure::new(format!(
             "{}, offset 0: this is none of our files: it begins with {}",
             path.display(),
@@ -59,6 +67,37 @@ fn print(host: &Host, path: &Path, json: bool, out: &mut Out) -> Outcome {
 /// The torn end of a segment is kept as it was found, so only its name says what it is.
 fn is_torn(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "torn")
+}
+
+/// What to do with a directory instead.
+fn is_directory(path: &Path, entries: &[DirEntry]) -> Failure {
+    let has = |wanted: &dyn Fn(&str) -> bool| entries.iter().any(|entry| wanted(&entry.name));
+    let files = if has(&|name| name.ends_with(".seg")) {
+        "*.seg"
+    } else if has(&|name| name == "journal") {
+        "journal/*.seg"
+    } else {
+        "*"
+    };
+    let path = path.display();
+    Failure::new(format!(
+        "{path} is a directory; name the files in it: strandline inspect {path}/{files}"
+    ))
+}
+
+/// The file that whoever uses a directory has locked has nothing in it.
+fn is_lock(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.eq_ignore_ascii_case("lock"))
+}
+
+fn print_lock(path: &Path, json: bool, out: &mut Out) -> Outcome {
+    if json {
+        return out.json(&json!({ "file": path.to_string_lossy(), "kind": "lock" }));
+    }
+    out.line(format!(
+        "{}: a lock, empty; it is locked while somebody has the directory open",
+        path.display()
+    ))
 }
 
 fn print_format(host: &Host, path: &Path, json: bool, out: &mut Out) -> Outcome {

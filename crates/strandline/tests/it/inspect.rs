@@ -3,6 +3,9 @@
 
 use std::path::{Path, PathBuf};
 
+use durable_log::{Log, Offset, Options};
+use host::Host;
+
 use crate::harness::{Ended, Server, fresh, run, strandline};
 
 fn inspect(path: &Path, flags: &[&str]) -> Ended {
@@ -48,10 +51,11 @@ fn files(dir: &Path) -> Vec<PathBuf> {
 }
 
 fn segments(data: &Path) -> Vec<PathBuf> {
-    files(&data.join("journal"))
-        .into_iter()
-        .filter(|path| path.extension().is_some_and(|e| e == "seg"))
-        .collect()
+    segments_in(&data.join("journal"))
+}
+
+fn segments_in(dir: &Path) -> Vec<PathBuf> {
+    files(dir).into_iter().filter(|path| path.extension().is_some_and(|e| e == "seg")).collect()
 }
 
 #[test]
@@ -74,11 +78,13 @@ fn a_segment_shows_its_commits_and_the_mark_of_a_clean_stop_its_end() {
     server.stop();
     let path = &segments(&data)[0];
     let text = shown(path);
-    assert!(text.contains("journal segment 1"), "{text}");
+    let header = text.lines().next().unwrap();
+    assert!(header.contains("journal segment 1, format version 2, epoch 1"), "{text}");
+    assert!(text.lines().last().unwrap().contains("  commits 0.."), "{text}");
     assert!(text.contains("put table 0 key \"opening\""), "{text}");
     assert!(text.contains(": write strand "), "{text}");
     let segment = json(path);
-    assert_eq!(segment["kind"], "segment");
+    assert_eq!((&segment["kind"], &segment["version"]), (&"segment".into(), &2.into()));
     let commits = segment["frames"]
         .as_array()
         .unwrap()
@@ -87,8 +93,9 @@ fn a_segment_shows_its_commits_and_the_mark_of_a_clean_stop_its_end() {
     let operations = commits.flat_map(|commit| commit["operations"].as_array().unwrap());
     assert!(operations.filter(|operation| operation["op"] == "write").count() >= 1);
     let clean = data.join("journal/clean");
-    assert!(shown(&clean).contains("closed in order"));
+    assert!(shown(&clean).contains("mark of an orderly close, format version 2"));
     assert_eq!(json(&clean)["next"], segment["next"]);
+    check_versions(&clean);
 }
 
 #[test]
@@ -108,7 +115,89 @@ fn a_damaged_segment_shows_what_is_good_and_says_where_it_ends() {
     assert!(damaged["end_reason"].as_str().unwrap().contains("checksum"), "{damaged}");
     bytes[8] = 9;
     std::fs::write(path, &bytes).unwrap();
+    refused(path, "damaged at byte 0");
+    seal(&mut bytes[..128]);
+    std::fs::write(path, &bytes).unwrap();
     refused(path, "version 9");
+}
+
+/// Makes the checksum of a file of the log good again.
+fn seal(bytes: &mut [u8]) {
+    let crc = crc32c::crc32c_append(crc32c::crc32c(&bytes[..12]), &bytes[16..]);
+    bytes[12..16].copy_from_slice(&crc.to_le_bytes());
+}
+
+/// A version that flipped is damage, one that was written is unknown.
+#[track_caller]
+fn check_versions(path: &Path) {
+    let mut bytes = std::fs::read(path).unwrap();
+    bytes[8] = 9;
+    std::fs::write(path, &bytes).unwrap();
+    refused(path, "damaged at byte 0");
+    seal(&mut bytes);
+    std::fs::write(path, &bytes).unwrap();
+    refused(path, "version 9");
+}
+
+/// A log as the server's journal is one, in a directory.
+fn log(dir: &Path) -> Log {
+    Log::open(&Host::real(), dir, Options::default()).unwrap().0
+}
+
+#[test]
+fn an_index_and_the_mark_of_the_beginning_are_printed_and_unknown_versions_refused() {
+    let (temp, _) = fresh();
+    let log = log(temp.path());
+    for n in 0..4 {
+        log.append(&[&vec![n; 100_000]]).unwrap();
+        log.roll().unwrap();
+    }
+    log.trim(Offset::new(2)).unwrap();
+    let start = temp.path().join("start");
+    let text = shown(&start);
+    assert!(text.contains("all segments before 3 are trimmed, its first commit is 2"), "{text}");
+    assert_eq!(json(&start)["segment"], 3);
+    check_versions(&start);
+    let index = segments_in(temp.path())[0].with_extension("idx");
+    let text = shown(&index);
+    assert!(text.contains("index of journal segment 3, format version 1; 1 entries"), "{text}");
+    assert_eq!(json(&index)["entries"][0]["position"], 128);
+    check_versions(&index);
+}
+
+#[test]
+fn a_segment_that_replaces_others_is_printed_as_that() {
+    let (temp, _) = fresh();
+    let log = log(temp.path());
+    log.append(&[b"no commit"]).unwrap();
+    log.sync().unwrap();
+    let path = temp.path().join("00000000000000000007.cut");
+    std::fs::copy(&segments_in(temp.path())[0], &path).unwrap();
+    let text = shown(&path);
+    assert!(text.contains("; it replaces all segments from its number on\n"), "{text}");
+    assert!(text.contains("0: this is not a commit"), "{text}");
+    assert_eq!(json(&path)["frames"][0]["records"], 1);
+}
+
+#[test]
+fn a_torn_end_is_printed_whatever_it_holds() {
+    let (temp, _) = fresh();
+    for bytes in [&b"strndlog"[..], b"frm1 and so on", b"\0\0\x01"] {
+        let path = temp.path().join("00000000000000000003-4200.torn");
+        std::fs::write(&path, bytes).unwrap();
+        let text = shown(&path);
+        assert!(text.contains("cut from segment 3 at byte 4200"), "{text}");
+        assert_eq!(json(&path)["bytes"], bytes.len());
+    }
+}
+
+#[test]
+fn for_a_directory_it_is_said_what_to_name_instead() {
+    let (_temp, data) = fresh();
+    Server::start(&data).stop();
+    refused(&data, "is a directory; name the files in it: strandline inspect ");
+    refused(&data, "/journal/*.seg");
+    refused(&data.join("journal"), "/journal/*.seg");
 }
 
 #[test]
@@ -158,10 +247,10 @@ fn every_file_of_a_data_directory_is_known() {
     Server::start(&data).stop();
     for path in files(&data) {
         let name = path.strip_prefix(&data).unwrap();
-        // The meta store's files are its engine's; locks are empty, sockets no files.
+        // The meta store's files are its engine's, sockets no files.
         let not_ours = name.starts_with("meta")
             || path.extension().is_some_and(|extension| extension == "sock");
-        if !not_ours && path.metadata().unwrap().len() > 0 {
+        if !not_ours {
             shown(&path);
             json(&path);
         }

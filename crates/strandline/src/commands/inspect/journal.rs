@@ -1,10 +1,15 @@
-//! The journal's files: segments with the commits in them, the mark of an orderly close, torn ends.
+//! The journal's files: segments with the commits in them, their indexes, the marks of the beginning and of an
+//! orderly close, torn ends.
 
+use std::cell::{Cell, RefCell};
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
-use durable_log::{InspectedFrame, InspectedSegment, OpenError, Record, inspect, inspect_marker};
+use durable_log::{
+    InspectedEntry, InspectedFrame, InspectedSegment, OpenError, Record, inspect, inspect_index,
+    inspect_low_water, inspect_marker,
+};
 use host::{File, Host};
 use serde_json::{Value, json};
 use strands::{InspectedOp, inspect_commit};
@@ -16,33 +21,27 @@ use crate::units::{show_millis, show_size};
 /// Bytes of a key that are shown.
 const KEY_BYTES_SHOWN: usize = 64;
 
-/// Prints a segment, frame by frame.
+/// Prints a segment: its header, then frame by frame.
 pub(super) fn print_segment(host: &Host, path: &Path, json: bool, out: &mut Out) -> Outcome {
-    let mut printed = Ok(());
-    let printer = std::cell::RefCell::new(Printer { out, json, frames: 0, commits: 0 });
-    if json {
-        let head = format!(
-            "{{\"file\":{},\"kind\":\"segment\",\"frames\":[",
-            Value::from(path.to_string_lossy())
-        );
-        printer.borrow_mut().out.bytes(head.as_bytes())?;
-    }
-    let seen = {
-        let printed = std::cell::RefCell::new(&mut printed);
-        let keep = |outcome: Outcome| match outcome {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(failure) => {
-                **printed.borrow_mut() = Err(failure);
-                ControlFlow::Break(())
-            }
-        };
+    let stop = ControlFlow::Break(());
+    let header = inspect(host, path, &mut |_| stop, &mut |_| stop);
+    let mut printer = Printer { out, json, frames: 0, commits: 0 };
+    printer.begin(path, &header.map_err(|error| log_fault(&error))?)?;
+    let (printed, printer) = (Cell::new(Ok(())), RefCell::new(printer));
+    let keep = |outcome: Outcome| match outcome {
+        Ok(()) => ControlFlow::Continue(()),
+        Err(failure) => {
+            printed.set(Err(failure));
+            ControlFlow::Break(())
+        }
+    };
+    let seen =
         inspect(host, path, &mut |frame| keep(printer.borrow_mut().frame(&frame)), &mut |record| {
             keep(printer.borrow_mut().commit(&record))
-        })
-    };
-    printed?;
+        });
+    printed.into_inner()?;
     let segment = seen.map_err(|error| log_fault(&error))?;
-    printer.into_inner().end(path, &segment)
+    printer.into_inner().end(&segment)
 }
 
 /// Prints frames as they come; the object or text is finished by [`Printer::end`].
@@ -55,6 +54,32 @@ struct Printer<'a> {
 }
 
 impl Printer<'_> {
+    fn begin(&mut self, path: &Path, segment: &InspectedSegment) -> Outcome {
+        if self.json {
+            let head = json!({
+                "file": path.to_string_lossy(), "kind": "segment", "version": segment.version, "number": segment.number,
+                "created": segment.created_ms, "salt": segment.salt, "first": segment.first.get(), "begin": segment.begin.get(),
+                "epoch": segment.epoch.get(), "newest": segment.newest_ms, "stale_bytes": segment.stale_bytes,
+                "file_bytes": segment.file_bytes,
+            });
+            // The object goes on, so its closing brace comes later.
+            return self.out.bytes(
+                format!("{},\"frames\":[", head.to_string().trim_end_matches('}')).as_bytes(),
+            );
+        }
+        let is_cut = path.extension().is_some_and(|extension| extension == "cut");
+        self.out.line(format!(
+            "{}: journal segment {}, format version {}, epoch {}, created {}, from commit {} on{}",
+            path.display(),
+            segment.number,
+            segment.version,
+            segment.epoch,
+            show_millis(segment.created_ms),
+            segment.first.get(),
+            if is_cut { "; it replaces all segments from its number on" } else { "" },
+        ))
+    }
+
     fn frame(&mut self, frame: &InspectedFrame) -> Outcome {
         self.frames += 1;
         self.commits = 0;
@@ -62,11 +87,7 @@ impl Printer<'_> {
             let commits = match frame.records {
                 0 => "a mark".to_owned(),
                 1 => format!("commit {}", frame.first.get()),
-                many => format!(
-                    "commits {} to {}",
-                    frame.first.get(),
-                    frame.first.get() + u64::from(many) - 1
-                ),
+                many => format!("commits {}", range(frame.first.get(), many.into())),
             };
             return self.out.line(format!(
                 "  at {:>8}  {}  {commits}, {}, synced through {}",
@@ -107,14 +128,11 @@ impl Printer<'_> {
         self.out.bytes(format!("{before}{commit}").as_bytes())
     }
 
-    fn end(self, path: &Path, segment: &InspectedSegment) -> Outcome {
+    fn end(self, segment: &InspectedSegment) -> Outcome {
         if self.json {
             let last = if self.frames == 0 { "]" } else { "]}]" };
             let rest = json!({
-                "number": segment.number, "created": segment.created_ms, "salt": segment.salt,
-                "first": segment.first.get(), "next": segment.next.get(), "begin": segment.begin.get(),
-                "epoch": segment.epoch.get(), "newest": segment.newest_ms, "stale_bytes": segment.stale_bytes, "good_bytes": segment.end,
-                "file_bytes": segment.file_bytes, "end_reason": segment.end_reason,
+                "next": segment.next.get(), "good_bytes": segment.end, "end_reason": segment.end_reason,
             });
             // The rest of the object, without its opening brace.
             return self.out.line(format!("{last},{}", rest.to_string().trim_start_matches('{')));
@@ -123,35 +141,74 @@ impl Printer<'_> {
             || "the end of the file".to_owned(),
             |why| format!("byte {} of {}: {why}", segment.end, segment.file_bytes),
         );
-        self.out.line(format!(
-            "{}: journal segment {} of epoch {}, created {}; commits {} to before {}, good up to {end}",
-            path.display(), segment.number, segment.epoch, show_millis(segment.created_ms),
-            segment.first.get(), segment.next.get(),
-        ))
+        let commits = range(segment.first.get(), segment.next - segment.first);
+        self.out.line(format!("  commits {commits}, good up to {end}"))
     }
 }
 
 /// Prints the mark of an orderly close.
 pub(super) fn print_marker(host: &Host, path: &Path, json: bool, out: &mut Out) -> Outcome {
-    let dir =
-        path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
-    let mark = inspect_marker(host, dir).map_err(|error| log_fault(&error))?;
-    let (segment, next, at) = mark.ok_or_else(|| {
-        Failure::new(format!(
-            "{}, offset 12: this mark of an orderly close is not whole, so it counts for nothing",
-            path.display()
-        ))
-    })?;
+    let mark = inspect_marker(host, path).map_err(|error| log_fault(&error))?;
     if json {
         return out.json(&json!({
-            "file": path.to_string_lossy(), "kind": "clean", "segment": segment, "next": next.get(), "end": at.get(),
+            "file": path.to_string_lossy(), "kind": "clean", "version": mark.version, "segment": mark.segment,
+            "salt": mark.salt, "next": mark.next.get(), "end": mark.end.get(), "newest": mark.newest_ms,
         }));
     }
     out.line(format!(
-        "{}: the journal was closed in order after segment {segment}; the next commit is {}",
+        "{}: mark of an orderly close, format version {}; the last segment is {}, the next commit {}",
         path.display(),
-        next.get()
+        mark.version,
+        mark.segment,
+        mark.next.get()
     ))
+}
+
+/// Prints the low-water mark.
+pub(super) fn print_start(host: &Host, path: &Path, json: bool, out: &mut Out) -> Outcome {
+    let mark = inspect_low_water(host, path).map_err(|error| log_fault(&error))?;
+    if json {
+        return out.json(&json!({
+            "file": path.to_string_lossy(), "kind": "start", "version": mark.version, "segment": mark.segment,
+            "first": mark.first.get(),
+        }));
+    }
+    out.line(format!(
+        "{}: where the journal begins, format version {}; all segments before {} are trimmed, its first commit is {}",
+        path.display(), mark.version, mark.segment, mark.first.get()
+    ))
+}
+
+/// Prints the index of a segment.
+pub(super) fn print_index(host: &Host, path: &Path, json: bool, out: &mut Out) -> Outcome {
+    let (index, entries) = inspect_index(host, path).map_err(|error| log_fault(&error))?;
+    if json {
+        let entry = |entry: &InspectedEntry| {
+            json!({
+                "position": entry.position, "commits_before": entry.records_before, "newest": entry.newest_ms,
+            })
+        };
+        return out.json(&json!({
+            "file": path.to_string_lossy(), "kind": "index", "version": index.version, "segment": index.segment,
+            "salt": index.salt, "frames_bytes": index.frames_bytes,
+            "entries": entries.iter().map(entry).collect::<Vec<Value>>(),
+        }));
+    }
+    out.line(format!(
+        "{}: index of journal segment {}, format version {}; {} entries for {} of frames",
+        path.display(),
+        index.segment,
+        index.version,
+        index.entries,
+        show_size(index.frames_bytes)
+    ))?;
+    for InspectedEntry { position, records_before, newest_ms } in entries {
+        let newest = newest_ms.map_or_else(|| "nothing".to_owned(), show_millis);
+        out.line(format!(
+            "  at {position:>8}  commit {records_before} of the segment, after {newest}"
+        ))?;
+    }
+    Ok(())
 }
 
 /// Prints what is known of a torn end.
@@ -187,15 +244,12 @@ fn op_text(op: &InspectedOp<'_>) -> String {
             format!("delete table {} key {}", table.0, key_text(key))
         }
         InspectedOp::Write { strand, offset, bytes } => {
-            format!("write {strand} bytes {offset}..{}", offset.saturating_add(bytes.len() as u64))
+            format!("write {strand} bytes {}", range(offset, bytes.len() as u64))
         }
         InspectedOp::Truncate { strand, len } => format!("truncate {strand} to {len} bytes"),
         InspectedOp::Remove { strand } => format!("remove {strand}"),
         InspectedOp::Packed { strand, start, len, before } => {
-            format!(
-                "packed {strand} bytes {start}..{} of commits before {before}",
-                start.saturating_add(len.into())
-            )
+            format!("packed {strand} bytes {} of commits 0..{before}", range(start, len.into()))
         }
         InspectedOp::Placed { strand, start, len } => {
             format!("placed {strand} bytes {start}..{}", start.saturating_add(len.into()))
@@ -225,6 +279,11 @@ fn op_json(op: &InspectedOp<'_>) -> Value {
             json!({ "op": "placed", "strand": strand.get(), "start": start, "len": len })
         }
     }
+}
+
+/// `len` things from `first` on, as all ranges are written.
+fn range(first: u64, len: u64) -> String {
+    format!("{first}..{}", first.saturating_add(len))
 }
 
 /// Text as text, bytes as escapes, long keys cut.
