@@ -50,7 +50,7 @@ impl Stage {
     }
 }
 
-static STAGES: [Stage; 3] = [
+static STAGES: [Stage; 4] = [
     Stage::new(
         "damage",
         &[
@@ -68,7 +68,8 @@ static STAGES: [Stage; 3] = [
         "2",
     ),
     Stage::new("short workloads", &["exhaustive::"], "2"),
-    Stage::new("workloads", &["crashes::", "exhaustive::", "model::"], "4"),
+    Stage::new("power cuts", &["crashes::"], "2"),
+    Stage::new("workloads", &["exhaustive::", "model::"], "3"),
 ];
 
 /// A step that can be left out.

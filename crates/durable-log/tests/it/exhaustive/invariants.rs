@@ -159,16 +159,17 @@ fn damage_to_durable_records_is_an_error(
     }
     let files: Vec<Looked> =
         place.segments().into_iter().map(|path| Looked::at(&place, &path)).collect();
-    let claimed = files.iter().map(|file| file.claimed).max().unwrap_or(0);
+    let claims = files.iter().flat_map(|file| {
+        // What was cut off may claim that more was durable than there is.
+        let frames = file.frames.iter().filter(|frame| !file.is_superseded(frame, &files));
+        frames.map(|frame| frame.synced_through.get()).chain([file.first.get()])
+    });
+    let claimed = claims.max().unwrap_or(0);
     for file in &files {
         for (n, frame) in file.frames.iter().enumerate() {
-            // A segment that begins before this frame's records ends: they are in the next one.
-            let superseded = files
-                .iter()
-                .any(|later| later.number > file.number && later.first.get() <= frame.first.get());
             // A file may be left of a segment that was trimmed with others at once.
             let trimmed = index(frame.first) < found.start;
-            if superseded || trimmed || frame.records == 0 {
+            if file.is_superseded(frame, &files) || trimmed || frame.records == 0 {
                 continue;
             }
             let machine = crashed.fork();
@@ -219,8 +220,6 @@ struct Looked {
     path: PathBuf,
     number: u64,
     first: Offset,
-    /// Highest offset below which something in the file says that all was durable.
-    claimed: u64,
     frames: Vec<InspectedFrame>,
     records: Vec<Walked>,
 }
@@ -244,6 +243,12 @@ impl Looked {
             .map_or_else(|| self.first.get(), |frame| frame.first.get() + u64::from(frame.records))
     }
 
+    /// Whether a later segment begins before this frame's records end: they are in that one.
+    fn is_superseded(&self, frame: &InspectedFrame, files: &[Self]) -> bool {
+        let later = files.iter().filter(|file| file.number > self.number);
+        later.map(|file| file.first).any(|first| first <= frame.first)
+    }
+
     fn at(place: &Place, path: &std::path::Path) -> Self {
         let (mut frames, mut records) = (Vec::new(), Vec::new());
         let seen = inspect(
@@ -259,15 +264,6 @@ impl Looked {
             },
         )
         .unwrap();
-        let claims = frames.iter().map(|frame| frame.synced_through.get());
-        let claimed = claims.chain([seen.first.get()]).max().unwrap_or(0);
-        Self {
-            path: path.to_owned(),
-            number: seen.number,
-            first: seen.first,
-            claimed,
-            frames,
-            records,
-        }
+        Self { path: path.to_owned(), number: seen.number, first: seen.first, frames, records }
     }
 }
