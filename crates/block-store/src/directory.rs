@@ -1,10 +1,5 @@
 //! Blocks as files in a directory, on `host::Disk` so that crash simulation sees every step.
 //!
-//! ```text
-//! DIR/dddddddd-eeeeeeeeeeeeeeee/cccccccccccccc/NAME.blk     domain-epoch, counter / 256, the name in full
-//!                                             /NAME.tmp     a block being written
-//! ```
-//!
 //! Put writes `NAME.tmp`, syncs it, renames it, and syncs the folder, whose own name was synced before:
 //! so a `.blk` file is always whole, and durable once put returned. Creating `NAME.tmp` claims the name,
 //! which keeps two writers of one name apart. Leftover `.tmp` files are removed at open, other strangers
@@ -12,12 +7,11 @@
 //!
 //! Invariant: `usage` counts every `.blk` file there is. Folders are never removed; one holds up to 1 GiB.
 //!
-//! Not here: the bytes of a block (`crate::format`), open handles (`handles`), the folder `objects`
-//! (`objects`).
+//! Not here: the bytes of a block (`crate::format`), where a block's file lies and how it is read
+//! (`crate::files`), the folder `objects` (`objects`).
 
 #[cfg(test)]
 mod crash_tests;
-mod handles;
 mod objects;
 
 use std::collections::HashSet;
@@ -27,18 +21,14 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use host::{DirEntry, Disk, File, Host, OpenMode};
+use host::{Disk, File, Host, OpenMode};
 
-use self::handles::{Handle, Handles};
-use self::objects::ObjectFiles;
-use crate::format::{BLOCK_FILE_BYTES_MAX, HEADER_BYTES, Layout, TRAILER_BYTES};
+pub(crate) use self::objects::ObjectFiles;
+use crate::files::{BlockFiles, Found};
 use crate::{
-    Block, BlockName, BlockStore, DeleteError, Footer, FormatError, ListError, Listed, Objects,
-    OpenError, PutError, ReadError, Usage,
+    Block, BlockName, BlockStore, DeleteError, Footer, ListError, Listed, Objects, OpenError,
+    PutError, ReadError, Usage,
 };
-
-/// How much of a file's end is read at once in the hope that it holds the footer.
-const TAIL_GUESS_BYTES: usize = 4096;
 
 /// Of how many folders it is remembered that their names are durable.
 const FOLDERS_REMEMBERED_MAX: usize = 64;
@@ -47,8 +37,7 @@ const FOLDERS_REMEMBERED_MAX: usize = 64;
 #[derive(Debug)]
 pub struct Directory {
     disk: Arc<dyn Disk>,
-    dir: PathBuf,
-    handles: Handles,
+    files: BlockFiles,
     objects: ObjectFiles,
     state: Mutex<State>,
 }
@@ -57,13 +46,6 @@ pub struct Directory {
 struct State {
     usage: Usage,
     durable_folders: HashSet<PathBuf>,
-}
-
-/// What an entry of a folder is.
-enum Found {
-    Block(Listed),
-    Leftover,
-    Stranger,
 }
 
 impl Directory {
@@ -80,15 +62,14 @@ impl Directory {
         // It may exist without being durable, if an earlier process ended before it synced the name.
         disk.sync_dir(parent(dir)).map_err(refused)?;
         let store = Self {
+            files: BlockFiles::new(&disk, dir),
             disk,
-            dir: dir.into(),
-            handles: Handles::default(),
             objects: ObjectFiles::new(host, dir),
             state: Mutex::default(),
         };
         let mut usage = Usage::default();
         let mut leftovers = Vec::new();
-        let walked = store.walk(&mut |path, found| {
+        let walked = store.files.walk(&mut |path, found| {
             match found {
                 Found::Block(listed) => {
                     usage.blocks += 1;
@@ -110,58 +91,34 @@ impl Directory {
         Ok(store)
     }
 
-    fn folder(&self, name: BlockName) -> PathBuf {
-        self.dir
-            .join(format!("{:08x}-{:016x}", name.domain, name.epoch))
-            .join(format!("{:014x}", name.counter >> 8))
+    /// The file of a block, whether it exists or not.
+    pub(crate) fn path_of(&self, name: BlockName) -> PathBuf {
+        self.files.path(name)
     }
 
-    fn path(&self, name: BlockName) -> PathBuf {
-        self.folder(name).join(format!("{name}.blk"))
+    /// All bytes of a block as they are in its file, not verified.
+    pub(crate) fn read_whole(&self, name: BlockName) -> Result<Bytes, ReadError> {
+        self.files.read_whole(name)
     }
 
-    /// Shows `visit` each file two folders down and what it is, in order of name. The error comes with the
-    /// folder that could not be listed.
-    fn walk(
+    /// Gives a block's file and size to `take`, which moves it away, or says that it did not: then the block is
+    /// deleted.
+    pub(crate) fn give_up(
         &self,
-        visit: &mut dyn FnMut(PathBuf, Found) -> ControlFlow<()>,
-    ) -> Result<(), (PathBuf, io::Error)> {
-        for epoch in self.folders(&self.dir)? {
-            for folder in self.folders(&epoch)? {
-                let files = self.disk.list(&folder);
-                for file in files.map_err(|source| (folder.clone(), source))? {
-                    let path = folder.join(&file.name);
-                    let found = self.recognise(&path, &file);
-                    if visit(path, found).is_break() {
-                        return Ok(());
-                    }
-                }
-            }
+        name: BlockName,
+        take: impl FnOnce(u64, &Path) -> bool,
+    ) -> Result<(), DeleteError> {
+        let path = self.files.path(name);
+        let size = self.disk.open(&path, OpenMode::Read).and_then(|file| file.size());
+        let bytes = size.map_err(|source| DeleteError::Io { name, source })?;
+        if !take(bytes, &path) {
+            return self.delete(name).map(drop);
         }
+        self.files.forget(name);
+        let mut state = self.state();
+        state.usage.blocks -= 1;
+        state.usage.bytes -= bytes;
         Ok(())
-    }
-
-    fn folders(&self, dir: &Path) -> Result<Vec<PathBuf>, (PathBuf, io::Error)> {
-        let entries = self.disk.list(dir).map_err(|source| (dir.into(), source))?;
-        Ok(entries
-            .into_iter()
-            .filter(|entry| entry.is_dir && entry.name != objects::FOLDER)
-            .map(|entry| dir.join(entry.name))
-            .collect())
-    }
-
-    /// A block in a folder where it would not be looked for is a stranger.
-    fn recognise(&self, path: &Path, entry: &DirEntry) -> Found {
-        let Some((stem, kind)) = entry.name.rsplit_once('.').filter(|_| !entry.is_dir) else {
-            return Found::Stranger;
-        };
-        match (stem.parse::<BlockName>(), kind) {
-            (Ok(name), "blk") if self.path(name) == path => {
-                Found::Block(Listed { name, bytes: entry.bytes, modified_ms: entry.modified_ms })
-            }
-            (Ok(_), "tmp") => Found::Leftover,
-            (Ok(_) | Err(_), _) => Found::Stranger,
-        }
     }
 
     /// Makes sure that `folder` exists and is still there after a power cut.
@@ -187,7 +144,7 @@ impl Directory {
     /// renames it.
     fn write(&self, file: &dyn File, temp: &Path, block: &Block) -> Result<(), PutError> {
         let name = block.name();
-        let path = self.path(name);
+        let path = self.files.path(name);
         match self.disk.open(&path, OpenMode::Read) {
             Ok(_) => return Err(PutError::AlreadyExists { name }),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -199,75 +156,6 @@ impl Directory {
         self.disk.rename(temp, &path).map_err(refused)
     }
 
-    /// Opens a block's file and reads its footer.
-    fn load(&self, name: BlockName) -> Result<(Arc<dyn File>, Footer), ReadError> {
-        let path = self.path(name);
-        let file = match self.disk.open(&path, OpenMode::Read) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(ReadError::Missing { name });
-            }
-            Err(source) => return Err(ReadError::Io { name, source }),
-        };
-        let size = file.size().map_err(|source| ReadError::Io { name, source })?;
-        let wrong = |source| ReadError::from_format(name, path.display().to_string(), source);
-        let size = match usize::try_from(size) {
-            Ok(size) if (HEADER_BYTES + TRAILER_BYTES..=BLOCK_FILE_BYTES_MAX).contains(&size) => {
-                size
-            }
-            _ => return Err(wrong(FormatError::Damaged { at: size, why: "no block ends" })),
-        };
-        let mut header = [0; HEADER_BYTES];
-        self.read_exact(&*file, name, &mut header, 0)?;
-        Footer::check_header(&header).map_err(wrong)?;
-        let mut tail = vec![0; (size - HEADER_BYTES).min(TAIL_GUESS_BYTES)];
-        let tail_at = size - tail.len();
-        self.read_exact(&*file, name, &mut tail, tail_at)?;
-        let layout =
-            Layout::parse(&tail[tail.len() - TRAILER_BYTES..], Some(size as u64)).map_err(wrong)?;
-        if layout.tail_len() > tail.len() {
-            tail = vec![0; layout.tail_len()];
-            self.read_exact(&*file, name, &mut tail, layout.footer_at())?;
-        }
-        let footer =
-            Footer::parse(&header, &tail[tail.len() - layout.tail_len()..]).map_err(wrong)?;
-        if footer.name() != name {
-            return Err(wrong(FormatError::Damaged {
-                at: 12,
-                why: "the file holds another block",
-            }));
-        }
-        Ok((file, footer))
-    }
-
-    fn read_exact(
-        &self,
-        file: &dyn File,
-        name: BlockName,
-        buf: &mut [u8],
-        at: usize,
-    ) -> Result<(), ReadError> {
-        file.read_exact_at(buf, at as u64).map_err(|source| match source.kind() {
-            io::ErrorKind::UnexpectedEof => {
-                let why = "the file ended while it was read";
-                let place = self.path(name).display().to_string();
-                ReadError::Damaged { name, place, at: at as u64, why }
-            }
-            _ => ReadError::Io { name, source },
-        })
-    }
-
-    fn handle(&self, name: BlockName) -> Result<Arc<Handle>, ReadError> {
-        if let Some(handle) = self.handles.find(name) {
-            return Ok(handle);
-        }
-        let deletes = self.handles.deletes();
-        let (file, footer) = self.load(name)?;
-        let handle = Arc::new(Handle { file, chunks: footer.into_chunks() });
-        self.handles.keep(name, Arc::clone(&handle), deletes);
-        Ok(handle)
-    }
-
     /// The lock is held for plain counting only, so a poisoned one is whole.
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -277,7 +165,7 @@ impl Directory {
 impl BlockStore for Directory {
     fn put(&self, block: &Block) -> Result<(), PutError> {
         let name = block.name();
-        let folder = self.folder(name);
+        let folder = self.files.folder(name);
         self.prepare(&folder).map_err(|source| put_error(name, source))?;
         let temp = folder.join(format!("{name}.tmp"));
         let file = match self.disk.open(&temp, OpenMode::CreateNew) {
@@ -301,31 +189,15 @@ impl BlockStore for Directory {
     }
 
     fn read(&self, name: BlockName, range: Range<u32>) -> Result<Bytes, ReadError> {
-        let handle = self.handle(name)?;
-        let payload_len = handle.chunks.payload_len();
-        if range.start > range.end || range.end > payload_len {
-            return Err(ReadError::OutOfRange { name, range, payload_len });
-        }
-        if range.is_empty() {
-            return Ok(Bytes::new());
-        }
-        let wide = handle.chunks.widen(&range);
-        let mut bytes = vec![0; (wide.end - wide.start) as usize];
-        self.read_exact(&*handle.file, name, &mut bytes, HEADER_BYTES + wide.start as usize)?;
-        let checked = handle.chunks.verify(wide.start, &bytes);
-        checked.map_err(|source| {
-            ReadError::from_format(name, self.path(name).display().to_string(), source)
-        })?;
-        Ok(Bytes::from(bytes)
-            .slice((range.start - wide.start) as usize..(range.end - wide.start) as usize))
+        self.files.read(name, range)
     }
 
     fn footer(&self, name: BlockName) -> Result<Footer, ReadError> {
-        Ok(self.load(name)?.1)
+        self.files.footer(name)
     }
 
     fn delete(&self, name: BlockName) -> Result<bool, DeleteError> {
-        let path = self.path(name);
+        let path = self.files.path(name);
         let unlinked = self.disk.open(&path, OpenMode::Read).and_then(|file| {
             let bytes = file.size()?;
             self.disk.unlink(&path)?;
@@ -333,7 +205,7 @@ impl BlockStore for Directory {
         });
         match unlinked {
             Ok(bytes) => {
-                self.handles.forget(name);
+                self.files.forget(name);
                 let mut state = self.state();
                 state.usage.blocks -= 1;
                 state.usage.bytes -= bytes;
@@ -345,7 +217,7 @@ impl BlockStore for Directory {
     }
 
     fn list(&self, visit: &mut dyn FnMut(Listed) -> ControlFlow<()>) -> Result<(), ListError> {
-        let walked = self.walk(&mut |_, found| match found {
+        let walked = self.files.walk(&mut |_, found| match found {
             Found::Block(listed) => visit(listed),
             Found::Leftover | Found::Stranger => ControlFlow::Continue(()),
         });
@@ -384,6 +256,7 @@ mod tests {
 
     use super::*;
     use crate::conformance::{check_all, sample};
+    use crate::format::HEADER_BYTES;
 
     fn store() -> (tempfile::TempDir, Directory) {
         let dir = tempfile::tempdir().unwrap();
@@ -392,11 +265,11 @@ mod tests {
     }
 
     fn reopen(store: &Directory) -> Directory {
-        Directory::open(&Host::real(), &store.dir).unwrap()
+        Directory::open(&Host::real(), store.files.dir()).unwrap()
     }
 
     fn damage(store: &Directory, name: BlockName, at: u64) {
-        let file = store.disk.open(&store.path(name), OpenMode::ReadWrite).unwrap();
+        let file = store.disk.open(&store.files.path(name), OpenMode::ReadWrite).unwrap();
         let mut byte = [0];
         file.read_exact_at(&mut byte, at).unwrap();
         file.write_all_at(&[byte[0] ^ 0x10], at).unwrap();
@@ -434,7 +307,7 @@ mod tests {
         let (_dir, store) = store();
         let block = sample(5, &[100]);
         store.put(&block).unwrap();
-        let folder = store.folder(block.name());
+        let folder = store.files.folder(block.name());
         let other = BlockName { counter: 6, ..block.name() };
         for file_name in
             [format!("{other}.tmp"), "notes.txt".into(), "x.blk".into(), "noext".into()]
@@ -490,7 +363,7 @@ mod tests {
         let (_dir, store) = store();
         let block = sample(1, &[10]);
         store.put(&block).unwrap();
-        let file = store.disk.open(&store.path(block.name()), OpenMode::ReadWrite).unwrap();
+        let file = store.disk.open(&store.files.path(block.name()), OpenMode::ReadWrite).unwrap();
         for size in [0, 10, 55, 56, 60, 101, 103, 1 << 40] {
             file.set_size(size).unwrap();
             let error = store.read(block.name(), 0..1).unwrap_err();
@@ -503,7 +376,7 @@ mod tests {
         let (_dir, store) = store();
         let (a, b) = (sample(1, &[10]), BlockName { counter: 4, ..sample(1, &[10]).name() });
         store.put(&a).unwrap();
-        store.disk.rename(&store.path(a.name()), &store.path(b)).unwrap();
+        store.disk.rename(&store.files.path(a.name()), &store.files.path(b)).unwrap();
         assert!(matches!(store.read(b, 0..1), Err(ReadError::Damaged { at: 12, .. })));
         assert!(matches!(store.read(a.name(), 0..1), Err(ReadError::Missing { .. })));
     }

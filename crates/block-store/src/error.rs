@@ -20,6 +20,30 @@ pub enum OpenError {
     },
 }
 
+/// Why a remote store cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenRemoteError {
+    /// The address makes no sense.
+    #[error("{address} is no address of a store: {why}")]
+    BadAddress {
+        /// What was given.
+        address: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// The options, or the environment, make no sense together.
+    #[error("{place} cannot be used: {why}")]
+    Refused {
+        /// The store's address.
+        place: String,
+        /// What is wrong.
+        why: String,
+    },
+    /// No thread could be started.
+    #[error("no thread for requests can be started")]
+    Thread(#[source] io::Error),
+}
+
 /// Why a block was not stored.
 #[derive(Debug, thiserror::Error)]
 pub enum PutError {

@@ -176,6 +176,11 @@ impl Chunks {
         self.payload_len
     }
 
+    /// About how much memory this takes in a map.
+    pub(crate) fn memory_bytes(&self) -> u64 {
+        128 + (self.checksums.len() * CHECKSUM_BYTES) as u64
+    }
+
     /// `range` of the payload grown to whole chunks. The range must lie within the payload.
     pub(crate) fn widen(&self, range: &Range<u32>) -> Range<u32> {
         let start = range.start / CHUNK_BYTES * CHUNK_BYTES;
@@ -381,9 +386,7 @@ impl BlockBuilder {
     pub fn finish(self, name: BlockName) -> Block {
         let payload_len = self.payload_len();
         let Self { mut bytes, pieces } = self;
-        bytes[..8].copy_from_slice(HEADER_MAGIC);
-        bytes[8..12].copy_from_slice(&VERSION.to_le_bytes());
-        bytes[12..HEADER_BYTES].copy_from_slice(&name.to_bytes());
+        bytes[..HEADER_BYTES].copy_from_slice(&header(name));
         let footer_at = bytes.len();
         let checksums: Box<[u32]> =
             bytes[HEADER_BYTES..].chunks(CHUNK_BYTES as usize).map(crc32c::crc32c).collect();
@@ -410,6 +413,15 @@ impl BlockBuilder {
         bytes.extend_from_slice(TRAILER_MAGIC);
         Block { bytes: bytes.into(), footer: Footer { name, payload_len, pieces, checksums } }
     }
+}
+
+/// The bytes before the payload of the block `name`.
+pub(crate) fn header(name: BlockName) -> [u8; HEADER_BYTES] {
+    let mut header = [0; HEADER_BYTES];
+    header[..8].copy_from_slice(HEADER_MAGIC);
+    header[8..12].copy_from_slice(&VERSION.to_le_bytes());
+    header[12..].copy_from_slice(&name.to_bytes());
+    header
 }
 
 fn parse_header(header: &[u8; HEADER_BYTES]) -> Result<BlockName, FormatError> {

@@ -14,10 +14,15 @@
 pub mod conformance;
 mod directory;
 mod error;
+mod files;
 pub mod format;
 mod memory;
 mod name;
 mod objects;
+mod recent;
+mod remote;
+mod tally;
+mod tiered;
 
 use std::fmt::Debug;
 use std::ops::{ControlFlow, Range};
@@ -27,12 +32,14 @@ use bytes::Bytes;
 pub use directory::Directory;
 pub use error::{
     DeleteError, ListError, ObjectDeleteError, ObjectGetError, ObjectListError, ObjectPutError,
-    OpenError, PutError, ReadError,
+    OpenError, OpenRemoteError, PutError, ReadError,
 };
 pub use format::{Block, BlockBuilder, Footer, FormatError, Piece, Placed};
 pub use memory::Memory;
 pub use name::{BlockName, ParseNameError};
 pub use objects::{OBJECT_BYTES_MAX, OBJECT_NAME_BYTES_MAX, Objects, PutIf, Version};
+pub use remote::{Remote, S3Options};
+pub use tiered::{Tiered, TieredOptions, TieredStats};
 
 /// Most payload in one block.
 pub const BLOCK_BYTES_MAX: u32 = 4 * 1024 * 1024;
@@ -114,6 +121,9 @@ pub trait BlockStore: Debug + Send + Sync {
     ///
     /// [`ListError`] when the store cannot say what it holds; what was shown until then exists.
     fn list(&self, visit: &mut dyn FnMut(Listed) -> ControlFlow<()>) -> Result<(), ListError>;
+
+    /// Says that these blocks will be read soon, in this order. A store may prepare for it, or not.
+    fn hint(&self, _names: &[BlockName]) {}
 
     /// The small objects beside the blocks.
     fn objects(&self) -> &dyn Objects;

@@ -39,16 +39,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
 ];
 
 /// Crates whose functions never wait for a runtime.
-const WITHOUT_TOKIO: &[&str] = &[
-    "host",
-    "durable-log",
-    "block-cache",
-    "block-store",
-    "meta-store",
-    "file-tree",
-    "testbed",
-    "xtask",
-];
+const WITHOUT_TOKIO: &[&str] =
+    &["host", "durable-log", "block-cache", "meta-store", "file-tree", "testbed", "xtask"];
 
 fn complaints(manifests: &[Page]) -> Vec<String> {
     let mut complaints = Vec::new();

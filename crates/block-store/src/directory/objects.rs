@@ -19,14 +19,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use host::{Disk, Host, OpenMode, Random};
 
+use crate::files::OBJECTS_FOLDER;
 use crate::objects::{ENVELOPE_BYTES, ObjectName, Stamp, check_put, is_prefix, seal, unseal};
 use crate::{
     OBJECT_BYTES_MAX, ObjectDeleteError, ObjectGetError, ObjectListError, ObjectPutError, Objects,
     PutIf, Version,
 };
-
-/// The folder's name below the store's.
-pub(crate) const FOLDER: &str = "objects";
 
 /// The objects of a directory store.
 #[derive(Debug)]
@@ -44,7 +42,7 @@ impl ObjectFiles {
         Self {
             disk: Arc::clone(&host.disk),
             random: Arc::clone(&host.random),
-            dir: dir.join(FOLDER),
+            dir: dir.join(OBJECTS_FOLDER),
             changing: Mutex::new(false),
         }
     }
@@ -53,7 +51,8 @@ impl ObjectFiles {
         self.dir.join(format!("{}.{kind}", name.as_str().replace('/', "+")))
     }
 
-    fn load(&self, name: &ObjectName) -> Result<Option<(Bytes, Stamp)>, ObjectGetError> {
+    /// An object and the stamp of its put.
+    pub(crate) fn load(&self, name: &ObjectName) -> Result<Option<(Bytes, Stamp)>, ObjectGetError> {
         let refused = |source| ObjectGetError::Io { name: name.as_str().to_owned(), source };
         let path = self.path(name, "obj");
         let damaged = |at, why| ObjectGetError::Damaged {
@@ -77,6 +76,16 @@ impl ObjectFiles {
         unseal(&bytes.into()).map(Some).map_err(|source| {
             ObjectGetError::from_format(name.as_str(), path.display().to_string(), source)
         })
+    }
+
+    /// Stores an envelope as it is, durably.
+    pub(crate) fn put_sealed(
+        &self,
+        name: &ObjectName,
+        sealed: &[u8],
+    ) -> Result<(), ObjectPutError> {
+        let put = self.alone(|| self.write(name, sealed));
+        put.map_err(|source| put_error(name.as_str(), source))
     }
 
     /// Runs `change` while nobody else changes objects here. The folder is there and its name durable.
@@ -103,6 +112,16 @@ impl ObjectFiles {
         file.sync_data()?;
         self.disk.rename(&temp, &self.path(name, "obj"))?;
         self.disk.sync_dir(&self.dir)
+    }
+}
+
+fn put_error(name: &str, source: io::Error) -> ObjectPutError {
+    let name = name.to_owned();
+    match source.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            ObjectPutError::NoSpace { name }
+        }
+        _ => ObjectPutError::Io { name, source },
     }
 }
 
@@ -135,12 +154,7 @@ impl Objects for ObjectFiles {
         match put {
             Ok(true) => Ok(stamp.version()),
             Ok(false) => Err(ObjectPutError::Conflict { name: name.to_owned() }),
-            Err(source) => match source.kind() {
-                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                    Err(ObjectPutError::NoSpace { name: name.to_owned() })
-                }
-                _ => Err(ObjectPutError::Io { name: name.to_owned(), source }),
-            },
+            Err(source) => Err(put_error(name, source)),
         }
     }
 

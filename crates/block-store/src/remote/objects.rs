@@ -1,0 +1,260 @@
+//! Objects in a bucket, always put on a condition.
+//!
+//! Who wants to put always, puts on the condition that the object is what it was a moment ago. So of two
+//! requests of which the later was answered, the earlier cannot take place after it, however late the
+//! network delivers it.
+
+use std::io;
+
+use bytes::Bytes;
+use object_store::path::Path;
+use object_store::{PutMode, PutPayload, UpdateVersion};
+
+use super::Trouble;
+use super::bucket::{BATCH, Bucket, collect, put_trouble};
+use crate::objects::{ENVELOPE_BYTES, ObjectName, Stamp, check_put, is_prefix, seal, unseal};
+use crate::{
+    FormatError, OBJECT_BYTES_MAX, ObjectDeleteError, ObjectGetError, ObjectListError,
+    ObjectPutError, Objects, PutIf, Version,
+};
+
+/// How often an unconditional put looks again at what it replaces.
+const LOOKS_MAX: usize = 4;
+
+/// An object as it is in the bucket.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub(crate) content: Bytes,
+    pub(crate) stamp: Stamp,
+    there: UpdateVersion,
+}
+
+/// Why there is no object.
+#[derive(Clone, Debug)]
+pub(crate) enum ObjectTrouble {
+    /// What is there is no object.
+    Format(FormatError),
+    /// The request came to nothing.
+    Trouble(Trouble),
+}
+
+impl From<Trouble> for ObjectTrouble {
+    fn from(trouble: Trouble) -> Self {
+        Self::Trouble(trouble)
+    }
+}
+
+impl ObjectTrouble {
+    fn into_trouble(self) -> Trouble {
+        match self {
+            Self::Format(source) => Trouble::Refused(source.to_string()),
+            Self::Trouble(trouble) => trouble,
+        }
+    }
+
+    pub(crate) fn into_get_error(self, name: &str, place: &str) -> ObjectGetError {
+        match self {
+            Self::Format(source) => {
+                ObjectGetError::from_format(name, format!("objects/{name} in {place}"), source)
+            }
+            Self::Trouble(Trouble::Away(why)) => {
+                ObjectGetError::Away { name: name.to_owned(), why }
+            }
+            Self::Trouble(Trouble::Refused(why)) => {
+                ObjectGetError::Io { name: name.to_owned(), source: io::Error::other(why) }
+            }
+        }
+    }
+}
+
+impl Bucket {
+    fn object_path(&self, name: &ObjectName) -> Path {
+        Path::from(format!("{}objects/{}", self.prefix, name.as_str()))
+    }
+
+    pub(crate) fn object(&self, name: &ObjectName) -> Result<Option<Found>, ObjectTrouble> {
+        let path = self.object_path(name);
+        let found = self.run(async {
+            let Some(result) = self.get(&path, None).await? else { return Ok(None) };
+            let size = result.meta.size;
+            if size > (ENVELOPE_BYTES as u64) + u64::from(OBJECT_BYTES_MAX) {
+                return Ok(Some(Err(size)));
+            }
+            let there = UpdateVersion {
+                e_tag: result.meta.e_tag.clone(),
+                version: result.meta.version.clone(),
+            };
+            Ok(Some(Ok((collect(result, 0..size).await?, there))))
+        })?;
+        match found {
+            None => Ok(None),
+            Some(Err(at)) => {
+                Err(ObjectTrouble::Format(FormatError::Damaged { at, why: "no object is so long" }))
+            }
+            Some(Ok((bytes, there))) => {
+                let (content, stamp) = unseal(&bytes).map_err(ObjectTrouble::Format)?;
+                Ok(Some(Found { content, stamp, there }))
+            }
+        }
+    }
+
+    /// Puts an object that carries `stamp`; says whether the condition held. Asking again with the same stamp
+    /// does no harm.
+    pub(crate) fn put_object(
+        &self,
+        name: &ObjectName,
+        sealed: &Bytes,
+        stamp: Stamp,
+        condition: &PutIf,
+    ) -> Result<bool, Trouble> {
+        for _ in 0..LOOKS_MAX {
+            let mode = match condition {
+                PutIf::Absent => PutMode::Create,
+                PutIf::Always => self.replacing(name)?,
+                PutIf::Is(version) => {
+                    match self.object(name).map_err(ObjectTrouble::into_trouble)? {
+                        // An earlier request of ours.
+                        Some(found) if found.stamp == stamp => return Ok(true),
+                        Some(found) if found.stamp.version() == *version => {
+                            PutMode::Update(found.there)
+                        }
+                        Some(_) | None => return Ok(false),
+                    }
+                }
+            };
+            if self.put_if(name, sealed, mode)? {
+                return Ok(true);
+            }
+            let there = match self.object(name) {
+                Ok(there) => there.map(|found| found.stamp),
+                // Whatever it is, it is replaced or it is in the way.
+                Err(ObjectTrouble::Format(_)) => None,
+                Err(ObjectTrouble::Trouble(trouble)) => return Err(trouble),
+            };
+            match (condition, there) {
+                (_, Some(there)) if there == stamp => return Ok(true),
+                (PutIf::Absent, _) => return Ok(false),
+                // Looks again.
+                (PutIf::Always | PutIf::Is(_), _) => {}
+            }
+        }
+        Err(Trouble::Away("somebody else keeps changing the object".to_owned()))
+    }
+
+    /// How to replace what is there now.
+    fn replacing(&self, name: &ObjectName) -> Result<PutMode, Trouble> {
+        let path = self.object_path(name);
+        let there = self.run(async { self.head(&path).await })?;
+        Ok(match there {
+            Some(meta) => {
+                PutMode::Update(UpdateVersion { e_tag: meta.e_tag, version: meta.version })
+            }
+            None => PutMode::Create,
+        })
+    }
+
+    fn put_if(&self, name: &ObjectName, sealed: &Bytes, mode: PutMode) -> Result<bool, Trouble> {
+        let path = self.object_path(name);
+        self.run(async {
+            let payload = PutPayload::from(sealed.clone());
+            match self.store.put_opts(&path, payload, mode.into()).await {
+                Ok(_) => Ok(true),
+                Err(
+                    object_store::Error::AlreadyExists { .. }
+                    | object_store::Error::Precondition { .. },
+                ) => Ok(false),
+                Err(error) => Err(put_trouble(&error)),
+            }
+        })
+    }
+
+    pub(crate) fn delete_object(&self, name: &ObjectName) -> Result<(), Trouble> {
+        self.delete_paths(vec![self.object_path(name)])
+    }
+
+    /// Names of objects behind `after` that begin with `prefix`, and where the next page begins.
+    pub(crate) fn objects_page(
+        &self,
+        prefix: &str,
+        after: Option<&Path>,
+    ) -> Result<(Vec<String>, Option<Path>), Trouble> {
+        let metas = self.page_of("objects", after)?;
+        let next = (metas.len() == BATCH).then(|| metas[BATCH - 1].location.clone());
+        let folder = format!("{}objects/", self.prefix);
+        let names = metas
+            .iter()
+            .filter_map(|meta| meta.location.as_ref().strip_prefix(&folder))
+            .filter(|name| name.starts_with(prefix) && name.parse::<ObjectName>().is_ok())
+            .map(str::to_owned)
+            .collect();
+        Ok((names, next))
+    }
+}
+
+impl Objects for Bucket {
+    fn get(&self, name: &str) -> Result<Option<(Bytes, Version)>, ObjectGetError> {
+        let Ok(good) = name.parse() else {
+            return Err(ObjectGetError::BadName { name: name.to_owned() });
+        };
+        let found = self.object(&good);
+        let found = found.map_err(|trouble| trouble.into_get_error(name, &self.place))?;
+        Ok(found.map(|found| (found.content, found.stamp.version())))
+    }
+
+    fn put(&self, name: &str, bytes: Bytes, condition: PutIf) -> Result<Version, ObjectPutError> {
+        let good = check_put(name, &bytes)?;
+        let stamp = Stamp::new(&*self.random);
+        match self.put_object(&good, &seal(stamp, &bytes), stamp, &condition) {
+            Ok(true) => Ok(stamp.version()),
+            Ok(false) => Err(ObjectPutError::Conflict { name: name.to_owned() }),
+            Err(trouble) => Err(object_put_error(name, trouble)),
+        }
+    }
+
+    fn list(&self, prefix: &str) -> Result<Vec<String>, ObjectListError> {
+        if !is_prefix(prefix) {
+            return Err(ObjectListError::BadName { prefix: prefix.to_owned() });
+        }
+        let (mut names, mut after) = (Vec::new(), None);
+        loop {
+            let page = self.objects_page(prefix, after.as_ref());
+            let (more, next) = page.map_err(|trouble| object_list_error(prefix, trouble))?;
+            names.extend(more);
+            after = next;
+            if after.is_none() {
+                return Ok(names);
+            }
+        }
+    }
+
+    fn delete(&self, name: &str) -> Result<(), ObjectDeleteError> {
+        let Ok(good) = name.parse() else {
+            return Err(ObjectDeleteError::BadName { name: name.to_owned() });
+        };
+        self.delete_object(&good).map_err(|trouble| object_delete_error(name, trouble))
+    }
+}
+
+pub(crate) fn object_put_error(name: &str, trouble: Trouble) -> ObjectPutError {
+    let name = name.to_owned();
+    match trouble {
+        Trouble::Away(why) => ObjectPutError::Away { name, why },
+        Trouble::Refused(why) => ObjectPutError::Io { name, source: io::Error::other(why) },
+    }
+}
+
+pub(crate) fn object_list_error(prefix: &str, trouble: Trouble) -> ObjectListError {
+    let prefix = prefix.to_owned();
+    match trouble {
+        Trouble::Away(why) => ObjectListError::Away { prefix, why },
+        Trouble::Refused(why) => ObjectListError::Io { prefix, source: io::Error::other(why) },
+    }
+}
+
+pub(crate) fn object_delete_error(name: &str, trouble: Trouble) -> ObjectDeleteError {
+    let name = name.to_owned();
+    match trouble {
+        Trouble::Away(why) => ObjectDeleteError::Away { name, why },
+        Trouble::Refused(why) => ObjectDeleteError::Io { name, source: io::Error::other(why) },
+    }
+}
