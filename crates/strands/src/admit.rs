@@ -41,6 +41,7 @@ impl Shared {
                 // Deletes are how room is made.
                 Some(CommitError::NoSpace) if payload_bytes == 0 => break,
                 Some(error) => return Err(error),
+                None if payload_bytes == 0 && self.is_within_reserve(over) => break,
                 None => {}
             }
             moved.await;
@@ -67,15 +68,26 @@ impl Shared {
         (state.overlay.bytes() > self.options.overlay_bytes_max).then_some(Over::Overlay)
     }
 
+    /// Whether the journal still has the room that is kept for changes without payload, so that they do not
+    /// wait behind bulk data.
+    fn is_within_reserve(&self, over: Over) -> bool {
+        let max = self.options.journal_bytes_max;
+        match over {
+            Over::Journal => self.log.stats().segment_bytes <= max.saturating_add(max / 4),
+            Over::Overlay => false,
+        }
+    }
+
     /// Why there is no use in waiting until a limit is kept again.
     fn hopeless(&self, over: Over) -> Option<CommitError> {
         if self.log.has_failed() {
             return Some(CommitError::Failed("the journal failed".to_owned()));
         }
         match over {
-            Over::Journal => {
-                lock(&self.pack_stats).last_error.as_ref().map(|trouble| trouble.answer.clone())
-            }
+            Over::Journal => lock(&self.pack_stats)
+                .last_error
+                .as_ref()
+                .and_then(|trouble| trouble.answer.clone()),
             Over::Overlay => lock(&self.view_error).clone().map(CommitError::Failed),
         }
     }

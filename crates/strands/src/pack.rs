@@ -45,6 +45,9 @@ pub(crate) enum PackError {
     /// The disk has no room for a block.
     #[error("no room for a block: {0}")]
     NoSpace(String),
+    /// The block store takes no block for now. It will, by itself.
+    #[error("{0}")]
+    StoreFull(String),
     /// The block store or the meta store failed.
     #[error("{0}")]
     Store(String),
@@ -65,14 +68,20 @@ impl PackError {
         match self {
             Self::NoSpace(_) => CommitError::NoSpace,
             Self::Commit(CommitError::NoSpace) => CommitError::NoSpace,
-            Self::Commit(_) | Self::Store(_) | Self::Read(_) | Self::Stopping => {
-                CommitError::Failed(format!("packing the journal: {self}"))
-            }
+            Self::Commit(_)
+            | Self::StoreFull(_)
+            | Self::Store(_)
+            | Self::Read(_)
+            | Self::Stopping => CommitError::Failed(format!("packing the journal: {self}")),
         }
     }
 
     fn trouble(self) -> PackTrouble {
-        PackTrouble { answer: self.answer(), why: self.to_string() }
+        let answer = match &self {
+            Self::StoreFull(_) => None,
+            other => Some(other.answer()),
+        };
+        PackTrouble { answer, why: self.to_string() }
     }
 }
 
@@ -279,7 +288,8 @@ impl Shared {
         let bytes: u64 = runs.iter().map(|run| u64::from(run.len)).sum();
         self.blocks.put(&block).map_err(|error| match error {
             PutError::NoSpace { .. } => PackError::NoSpace(error.to_string()),
-            PutError::AlreadyExists { .. } | PutError::Full { .. } | PutError::Io { .. } => {
+            PutError::Full { .. } => PackError::StoreFull(error.to_string()),
+            PutError::AlreadyExists { .. } | PutError::Io { .. } => {
                 PackError::Store(error.to_string())
             }
         })?;

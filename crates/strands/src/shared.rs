@@ -105,8 +105,8 @@ pub(crate) struct PackStats {
 /// Why the last round of packing failed.
 #[derive(Clone, Debug)]
 pub(crate) struct PackTrouble {
-    /// What a writer is told who waits for the journal to shrink.
-    pub(crate) answer: CommitError,
+    /// What a writer is told who waits for the journal to shrink; `None`: to wait on.
+    pub(crate) answer: Option<CommitError>,
     pub(crate) why: String,
 }
 

@@ -19,8 +19,10 @@ use proptest::prelude::*;
 use crate::commit::Op;
 use crate::{Commit, CommitError, Options, Order, Position, ReadError, StrandId, Strands, Table};
 
+mod backpressure;
 mod cached;
 mod collection;
+mod defects;
 mod epochs;
 mod failed_sync;
 mod forgotten_sync;
@@ -28,6 +30,7 @@ mod full_disk;
 mod one_moment;
 mod power_cut;
 mod staged;
+mod storms;
 mod watched;
 
 const ROWS: Table = Table(40);

@@ -18,7 +18,7 @@ use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
 use super::{Model, Step, any_step, options};
-use crate::{Commit, CommitError, Position, Strands, Table};
+use crate::{Commit, CommitError, Options, Position, Strands, Table};
 
 /// A meta store that remembers what was synced, and forgets the rest with the power.
 #[derive(Debug, Default)]
@@ -94,11 +94,24 @@ impl MetaStore for Synced {
 }
 
 pub(super) fn open(machine: &Machine, meta: &Arc<Synced>) -> Result<Strands, String> {
+    open_over(machine, meta, directory(machine)?, options())
+}
+
+/// The directory store on the machine's disk.
+pub(super) fn directory(machine: &Machine) -> Result<Arc<dyn BlockStore>, String> {
+    let opened = Directory::open(&machine.host(), Path::new("/blocks"));
+    Ok(Arc::new(opened.map_err(|error| error.to_string())?))
+}
+
+pub(super) fn open_over(
+    machine: &Machine,
+    meta: &Arc<Synced>,
+    blocks: Arc<dyn BlockStore>,
+    options: Options,
+) -> Result<Strands, String> {
     let host = machine.host();
-    let blocks: Arc<dyn BlockStore> =
-        Arc::new(Directory::open(&host, Path::new("/blocks")).map_err(|error| error.to_string())?);
     let meta = Arc::clone(meta) as Arc<dyn MetaStore>;
-    Strands::open(host, Path::new("/journal"), meta, blocks, options())
+    Strands::open(host, Path::new("/journal"), meta, blocks, options)
         .map_err(|error| error.to_string())
 }
 
@@ -135,9 +148,20 @@ impl Life {
 /// Takes steps until they end or one fails, which must then be `excused`.
 pub(super) fn live(
     strands: &Strands,
+    (first, model): (u64, Model),
+    steps: &[Step],
+    excused: &dyn Fn(&CommitError) -> bool,
+) -> Life {
+    live_checked(strands, (first, model), steps, excused, &|_, _| {})
+}
+
+/// [`live`], with a look at the state after each step. A round of packing that fails does not end it.
+pub(super) fn live_checked(
+    strands: &Strands,
     (first, mut model): (u64, Model),
     steps: &[Step],
     excused: &dyn Fn(&CommitError) -> bool,
+    check: &dyn Fn(&Strands, &Model),
 ) -> Life {
     let begin = strands.positions().appended;
     let mut life = Life { first, history: vec![(begin, model.clone())], acknowledged: begin };
@@ -152,8 +176,11 @@ pub(super) fn live(
         };
         if let Err(error) = done {
             assert!(excused(&error), "{error}");
-            break;
+            if !matches!(step, Step::Pack) {
+                break;
+            }
         }
+        check(strands, &model);
     }
     life
 }

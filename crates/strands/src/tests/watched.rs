@@ -51,6 +51,17 @@ impl Watched {
         *self.on_put.lock().unwrap() = Some(Arc::new(Box::new(answers)));
     }
 
+    /// Loses every block.
+    pub(super) fn forget_all(&self) {
+        let mut names = Vec::new();
+        let collect = &mut |listed: Listed| {
+            names.push(listed.name);
+            ControlFlow::Continue(())
+        };
+        self.blocks.list(collect).unwrap();
+        self.blocks.delete_many(&names).unwrap();
+    }
+
     pub(super) fn on_read(&self, happens: impl FnMut() + Send + 'static) {
         *self.on_read.lock().unwrap() = Some(Box::new(happens));
     }
