@@ -181,15 +181,36 @@ pub(crate) fn timed(work: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result
     Ok(start.elapsed())
 }
 
+/// How long `work` takes with so many operations, after as many of them as `warm_up` says were done to no account.
+pub(crate) fn timed_warm(
+    warm_up: usize,
+    operations: usize,
+    mut work: impl FnMut(usize) -> anyhow::Result<()>,
+) -> anyhow::Result<Duration> {
+    work(warm_up)?;
+    timed(|| work(operations))
+}
+
 /// Runs `work` on so many threads at once, each with its number, and gives the time from the first one's
 /// start to the last one's end.
 pub(crate) fn timed_threads(
     threads: usize,
     work: impl Fn(usize) -> anyhow::Result<()> + Sync,
 ) -> anyhow::Result<Duration> {
-    let (begin, work) = (Barrier::new(threads), &work);
+    timed_warm_threads(threads, |_| Ok(()), work)
+}
+
+/// [`timed_threads`], each of which does `warm_up` before the time begins.
+pub(crate) fn timed_warm_threads(
+    threads: usize,
+    warm_up: impl Fn(usize) -> anyhow::Result<()> + Sync,
+    work: impl Fn(usize) -> anyhow::Result<()> + Sync,
+) -> anyhow::Result<Duration> {
+    let (begin, warm_up, work) = (Barrier::new(threads), &warm_up, &work);
     let run = |number| {
+        let warm = warm_up(number);
         begin.wait();
+        warm?;
         let start = Instant::now();
         work(number)?;
         anyhow::Ok((start, Instant::now()))
@@ -345,6 +366,7 @@ mod tests {
         let starts = || ran.iter().map(|(_, start)| *start);
         assert!(time.unwrap() >= starts().max().unwrap() - starts().min().unwrap());
         assert!(timed_threads(2, |_| anyhow::bail!("no")).is_err());
+        assert!(timed_warm_threads(2, |thread| anyhow::ensure!(thread == 1), |_| Ok(())).is_err());
     }
 
     #[test]

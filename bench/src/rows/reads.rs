@@ -14,8 +14,14 @@
 //!   so that what is read really is the end of a log that is written; N readers are N threads. Limit: looking at
 //!   the same two bytes in the mapped file.
 //!
+//! Before the time runs each side, and each thread of it, makes one pass over what it reads: a log checks its frames when
+//! it first reads them, and memory that was not used for a while is far away. What the first pass costs is R-first's.
+//!
 //! And on their own, all honest:
 //!
+//! - **R-first**: the first pass over the 50,000 records of a log that was just opened, in order, borrowed: pages are
+//!   mapped, indexes read, frames checked. Limit: reading as many bytes with a CRC-32C for each frame.
+//! - **R-near**: R-copied out of 1,000 records, which the processor's own caches hold.
 //! - **R-copied**: M17 copied into one buffer, without new memory.
 //! - **R-tail**: M20 honest against as many sealed records, read likewise.
 //! - **R-tail-busy**: the newest 10,000 records of a log that another thread appends to without a pause, against
@@ -25,6 +31,7 @@
 //! - **I-batch**: the same in batches of 64 KiB that are copied.
 
 use std::hint::black_box;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -32,8 +39,11 @@ use durable_log::{Batch, Log, Offset, Options};
 use tempfile::TempDir;
 
 use crate::limits::mapped::MappedFrames;
-use crate::logs::{self, Served, original_options, payload};
-use crate::measure::{Context, Pair, beside, cores, nanos_each, per_second, timed, timed_threads};
+use crate::limits::raw_log::RawLog;
+use crate::logs::{self, Served, frame_bytes, original_options, payload};
+use crate::measure::{
+    Context, Pair, beside, cores, nanos_each, per_second, timed, timed_warm, timed_warm_threads,
+};
 use crate::random::Random;
 use crate::rows::{NANOS_PER_READ, READS_PER_SECOND, Row};
 
@@ -89,13 +99,27 @@ pub(crate) const ROWS: [Row; 22] = [
 ];
 
 /// The other rows of this file.
-pub(crate) const EXTRA_ROWS: [Row; 6] = [
+pub(crate) const EXTRA_ROWS: [Row; 8] = [
     Row::honest(
         "R-copied",
         NANOS_PER_READ,
         "sealed, at random, copied into one buffer",
         "256 B copied out of a mapped file into one buffer",
-        into_one_buffer,
+        |context| into_one_buffer(context, SEALED),
+    ),
+    Row::honest(
+        "R-near",
+        NANOS_PER_READ,
+        "sealed, at random out of 1,000, copied into one buffer",
+        "256 B copied out of a mapped file into one buffer",
+        |context| into_one_buffer(context, NEAR),
+    ),
+    Row::honest(
+        "R-first",
+        NANOS_PER_READ,
+        "sealed, in order, borrowed, each for the first time",
+        "read and CRC-32C of as many bytes",
+        first_reads,
     ),
     Row::honest(
         "R-tail",
@@ -125,6 +149,8 @@ pub(crate) const EXTRA_ROWS: [Row; 6] = [
 
 /// Records of a closed log.
 pub(crate) const SEALED: usize = 50_000;
+/// So few that they are near the processor.
+const NEAR: usize = 1_000;
 /// Records of a log that is not closed.
 pub(crate) const ACTIVE: usize = 10_000;
 /// Reads of one measurement, by all threads together.
@@ -243,12 +269,14 @@ impl Point {
 
 impl Pair for Point {
     fn subject(&mut self) -> anyhow::Result<f64> {
-        let time = timed(|| self.records.read(&self.numbers, self.reads, self.copied))?;
+        let read = |reads| self.records.read(&self.numbers, reads, self.copied);
+        let time = timed_warm(self.numbers.len(), self.reads, read)?;
         Ok(nanos_each(time, self.reads))
     }
 
     fn limit(&mut self) -> anyhow::Result<f64> {
-        let time = timed(|| self.records.read_mapped(&self.numbers, self.reads, self.copied))?;
+        let read = |reads| self.records.read_mapped(&self.numbers, reads, self.copied);
+        let time = timed_warm(self.numbers.len(), self.reads, read)?;
         Ok(nanos_each(time, self.reads))
     }
 }
@@ -285,7 +313,11 @@ struct Readers {
 
 impl Readers {
     fn each(&self, read: impl Fn(usize) + Sync) -> anyhow::Result<Duration> {
-        timed_threads(self.threads, |thread| {
+        let warm_up = |_| {
+            (0..self.records.records).for_each(&read);
+            Ok(())
+        };
+        timed_warm_threads(self.threads, warm_up, |thread| {
             if self.as_original {
                 let mut random = Random::new(42 + thread as u64);
                 for _ in 0..self.reads_each {
@@ -325,8 +357,8 @@ fn readers(context: &Context, readers: usize, as_original: bool) -> anyhow::Resu
     Ok(Box::new(Readers { records, numbers, threads, reads_each, as_original }))
 }
 
-fn into_one_buffer(context: &Context) -> anyhow::Result<Box<dyn Pair>> {
-    let records = Records::sealed(context, SEALED, original_options())?;
+fn into_one_buffer(context: &Context, records: usize) -> anyhow::Result<Box<dyn Pair>> {
+    let records = Records::sealed(context, records, original_options())?;
     let numbers = at_random(records.records);
     Ok(Box::new(IntoOneBuffer { records, numbers, reads: context.amount(READS) }))
 }
@@ -340,8 +372,8 @@ struct IntoOneBuffer {
 impl Pair for IntoOneBuffer {
     fn subject(&mut self) -> anyhow::Result<f64> {
         let mut buffer = [0; 256];
-        let time = timed(|| {
-            for number in self.numbers.iter().cycle().take(self.reads) {
+        let time = timed_warm(self.numbers.len(), self.reads, |reads| {
+            for number in self.numbers.iter().cycle().take(reads) {
                 buffer.copy_from_slice(&self.records.log.read(offset(*number))?);
                 black_box(&mut buffer);
             }
@@ -352,14 +384,49 @@ impl Pair for IntoOneBuffer {
 
     fn limit(&mut self) -> anyhow::Result<f64> {
         let mut buffer = [0; 256];
-        let time = timed(|| {
-            for number in self.numbers.iter().cycle().take(self.reads) {
+        let time = timed_warm(self.numbers.len(), self.reads, |reads| {
+            for number in self.numbers.iter().cycle().take(reads) {
                 buffer.copy_from_slice(self.records.mapped.payload(*number));
                 black_box(&mut buffer);
             }
             Ok(())
         })?;
         Ok(nanos_each(time, self.reads))
+    }
+}
+
+fn first_reads(context: &Context) -> anyhow::Result<Box<dyn Pair>> {
+    let dir = context.temp_dir()?;
+    let path = dir.path().join("log");
+    let log = logs::open(&path, original_options())?;
+    logs::fill(&log, &payload::<256>(), SEALED)?;
+    log.close()?;
+    let raw = RawLog::create(&dir.path().join("raw"), frame_bytes(context, 256)?, SEALED)?;
+    Ok(Box::new(FirstReads { path, raw, _dir: dir }))
+}
+
+/// A log that is opened for each measurement.
+struct FirstReads {
+    path: PathBuf,
+    raw: RawLog,
+    _dir: TempDir,
+}
+
+impl Pair for FirstReads {
+    fn subject(&mut self) -> anyhow::Result<f64> {
+        let log = logs::open(&self.path, original_options())?;
+        let time = timed(|| {
+            for number in 0..SEALED {
+                look(&log.read(offset(number))?);
+            }
+            Ok(())
+        })?;
+        log.close()?;
+        Ok(nanos_each(time, SEALED))
+    }
+
+    fn limit(&mut self) -> anyhow::Result<f64> {
+        Ok(nanos_each(self.raw.read_and_check()?, SEALED))
     }
 }
 
@@ -382,12 +449,14 @@ struct Tail {
 
 impl Pair for Tail {
     fn subject(&mut self) -> anyhow::Result<f64> {
-        let time = timed(|| self.active.read(&self.numbers, self.reads, false))?;
+        let read = |reads| self.active.read(&self.numbers, reads, false);
+        let time = timed_warm(self.numbers.len(), self.reads, read)?;
         Ok(nanos_each(time, self.reads))
     }
 
     fn limit(&mut self) -> anyhow::Result<f64> {
-        let time = timed(|| self.sealed.read(&self.numbers, self.reads, false))?;
+        let read = |reads| self.sealed.read(&self.numbers, reads, false);
+        let time = timed_warm(self.numbers.len(), self.reads, read)?;
         Ok(nanos_each(time, self.reads))
     }
 }
@@ -434,7 +503,8 @@ impl Pair for BusyTail {
     }
 
     fn limit(&mut self) -> anyhow::Result<f64> {
-        let time = timed(|| self.sealed.read(&self.numbers, self.reads, false))?;
+        let read = |reads| self.sealed.read(&self.numbers, reads, false);
+        let time = timed_warm(self.numbers.len(), self.reads, read)?;
         Ok(nanos_each(time, self.reads))
     }
 }
@@ -454,8 +524,9 @@ struct TwoReaders {
 
 impl TwoReaders {
     fn read(&self, threads: usize) -> anyhow::Result<f64> {
-        let read = |_| self.records.read(&self.numbers, self.reads, false);
-        Ok(per_second(timed_threads(threads, read)?, threads * self.reads))
+        let read = |reads| self.records.read(&self.numbers, reads, false);
+        let time = timed_warm_threads(threads, |_| read(self.numbers.len()), |_| read(self.reads))?;
+        Ok(per_second(time, threads * self.reads))
     }
 }
 
@@ -515,8 +586,8 @@ struct Passes {
 
 impl Pair for Passes {
     fn subject(&mut self) -> anyhow::Result<f64> {
-        let time = timed(|| {
-            for _ in 0..self.passes {
+        let time = timed_warm(1, self.passes, |passes| {
+            for _ in 0..passes {
                 let seen = (self.pass)(&self.records.log)?;
                 anyhow::ensure!(seen == SEALED, "{seen} of {SEALED} records were read");
             }
@@ -528,6 +599,7 @@ impl Pair for Passes {
     fn limit(&mut self) -> anyhow::Result<f64> {
         let numbers = in_order(SEALED);
         let reads = self.passes * SEALED;
-        Ok(nanos_each(timed(|| self.records.read_mapped(&numbers, reads, false))?, reads))
+        let read = |reads| self.records.read_mapped(&numbers, reads, false);
+        Ok(nanos_each(timed_warm(SEALED, reads, read)?, reads))
     }
 }
