@@ -20,9 +20,10 @@ use crate::segment::Segment;
 use crate::spare::is_no_space;
 use crate::sync::spawn;
 
-/// A file system takes its time to free as much, longer than a thread takes to begin: some 0.1 ms for each
-/// file, however small.
+/// A file system takes its time to free as much, longer than a thread takes to begin.
 const MUCH_BYTES: u64 = 256 << 10;
+/// As long it takes to free so many files, were they small: some 0.1 ms for each.
+const MANY_FILES: usize = 2;
 /// Files of smaller segments are not opened for a thread to close.
 const CLOSED_LATER_BYTES_MIN: u64 = 16 << 10;
 /// Most files that a trim keeps open for a thread to close.
@@ -177,7 +178,9 @@ impl Core {
 /// Closes files that have no name any more. That frees their room and their pages, which takes
 /// milliseconds for a large file and adds up for many small ones: a thread does it then, and nobody waits for it.
 fn let_go(segments: Vec<Arc<Segment>>) {
-    if segments.iter().map(|segment| segment.frames_bytes()).sum::<u64>() < MUCH_BYTES {
+    let bytes = || segments.iter().map(|segment| segment.frames_bytes());
+    let files = bytes().filter(|bytes| *bytes >= CLOSED_LATER_BYTES_MIN).count();
+    if files < MANY_FILES && bytes().sum::<u64>() < MUCH_BYTES {
         return;
     }
     if let Err(error) = spawn("log-trim", move || drop(segments)) {
