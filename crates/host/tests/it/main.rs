@@ -1,5 +1,5 @@
-//! Goal: the simulated disk behaves as the real one, as far as programs may rely on it. Method: each
-//! check runs on both.
+//! Goal: the simulated disk and the one in memory behave as the real one, as far as programs may rely on it.
+//! Method: each check runs on all of them.
 
 use std::io::ErrorKind;
 use std::path::Path;
@@ -7,20 +7,21 @@ use std::path::Path;
 use host::sim::Machine;
 use host::{DirEntry, Host, OpenMode};
 
-/// Runs `check` on the real disk and on the simulated one, in a new directory.
-fn on_both(check: impl Fn(&Host, &Path)) {
+/// Runs `check` on the real disk, on the simulated one and on one in memory, in a new directory.
+fn on_all(check: impl Fn(&Host, &Path)) {
     let dir = tempfile::tempdir().expect("a temporary directory");
     check(&Host::real(), dir.path());
     let machine = Machine::new(1);
-    let host = machine.host();
-    let dir = Path::new("/some/where");
-    host.disk.create_dir_all(dir).expect("an empty disk takes a directory");
-    check(&host, dir);
+    for host in [machine.host(), Host::in_memory()] {
+        let dir = Path::new("/some/where");
+        host.disk.create_dir_all(dir).expect("an empty disk takes a directory");
+        check(&host, dir);
+    }
 }
 
 #[test]
 fn files_open_as_the_mode_says() {
-    on_both(|host, dir| {
+    on_all(|host, dir| {
         let path = dir.join("a");
         let kind = |mode| host.disk.open(&path, mode).map(drop).map_err(|error| error.kind());
         assert_eq!(kind(OpenMode::Read), Err(ErrorKind::NotFound));
@@ -41,7 +42,7 @@ fn files_open_as_the_mode_says() {
 
 #[test]
 fn a_file_opened_to_read_is_not_written() {
-    on_both(|host, dir| {
+    on_all(|host, dir| {
         let path = dir.join("a");
         host.disk.open(&path, OpenMode::CreateNew).unwrap().write_all_at(b"kept", 0).unwrap();
         let file = host.disk.open(&path, OpenMode::Read).unwrap();
@@ -56,7 +57,7 @@ fn a_file_opened_to_read_is_not_written() {
 
 #[test]
 fn bytes_are_read_as_written_and_holes_are_zeros() {
-    on_both(|host, dir| {
+    on_all(|host, dir| {
         let file = host.disk.open(&dir.join("a"), OpenMode::CreateNew).unwrap();
         file.write_all_at(b"head", 0).unwrap();
         file.write_all_at(b"tail", 10_000).unwrap();
@@ -78,7 +79,7 @@ fn bytes_are_read_as_written_and_holes_are_zeros() {
 
 #[test]
 fn sizes_are_cut_and_extended_with_zeros() {
-    on_both(|host, dir| {
+    on_all(|host, dir| {
         let file = host.disk.open(&dir.join("a"), OpenMode::CreateNew).unwrap();
         file.write_all_at(&[7; 9000], 0).unwrap();
         file.set_size(5000).unwrap();
@@ -98,7 +99,7 @@ fn sizes_are_cut_and_extended_with_zeros() {
 
 #[test]
 fn a_rename_replaces_and_open_handles_stay_with_their_file() {
-    on_both(|host, dir| {
+    on_all(|host, dir| {
         let (a, b) = (dir.join("a"), dir.join("b"));
         let old = host.disk.open(&a, OpenMode::CreateNew).unwrap();
         old.write_all_at(b"old", 0).unwrap();
@@ -124,7 +125,7 @@ fn a_rename_replaces_and_open_handles_stay_with_their_file() {
 
 #[test]
 fn directories_are_made_with_parents_and_listed_by_name() {
-    on_both(|host, dir| {
+    on_all(|host, dir| {
         host.disk.create_dir_all(&dir.join("x/y/z")).unwrap();
         host.disk.create_dir_all(&dir.join("x/y")).unwrap();
         let file = host.disk.open(&dir.join("x/file"), OpenMode::CreateNew).unwrap();
@@ -158,7 +159,7 @@ fn directories_are_made_with_parents_and_listed_by_name() {
 
 #[test]
 fn a_lock_has_one_holder_until_its_guard_is_dropped() {
-    on_both(|host, dir| {
+    on_all(|host, dir| {
         let path = dir.join("lock");
         let guard = host.disk.lock(&path).unwrap().unwrap();
         assert!(host.disk.lock(&path).unwrap().is_none());
@@ -170,7 +171,7 @@ fn a_lock_has_one_holder_until_its_guard_is_dropped() {
 
 #[test]
 fn space_is_told_of_what_exists() {
-    on_both(|host, dir| {
+    on_all(|host, dir| {
         let space = host.disk.space(dir).unwrap();
         assert!(space.available_bytes > 0 && space.available_bytes <= space.total_bytes);
         assert!(host.disk.space(&dir.join("none")).is_err());
