@@ -26,8 +26,10 @@ const LOOKS_MAX: usize = 4;
 pub(crate) struct Found {
     pub(crate) content: Bytes,
     pub(crate) stamp: Stamp,
-    there: UpdateVersion,
 }
+
+/// What is there, and how to say that one means just that.
+type There = (Result<Found, FormatError>, UpdateVersion);
 
 /// Why there is no object.
 #[derive(Clone, Debug)]
@@ -45,13 +47,6 @@ impl From<Trouble> for ObjectTrouble {
 }
 
 impl ObjectTrouble {
-    fn into_trouble(self) -> Trouble {
-        match self {
-            Self::Format(source) => Trouble::Refused(source.to_string()),
-            Self::Trouble(trouble) => trouble,
-        }
-    }
-
     pub(crate) fn into_get_error(self, name: &str, place: &str) -> ObjectGetError {
         match self {
             Self::Format(source) => {
@@ -72,29 +67,31 @@ impl Bucket {
         Path::from(format!("{}objects/{}", self.prefix, name.as_str()))
     }
 
-    pub(crate) fn object(&self, name: &ObjectName) -> Result<Option<Found>, ObjectTrouble> {
+    /// What is there under an object's name, an object or not.
+    fn look(&self, name: &ObjectName) -> Result<Option<There>, Trouble> {
         let path = self.object_path(name);
-        let found = self.run(async {
+        self.run(async {
             let Some(result) = self.get(&path, None).await? else { return Ok(None) };
             let size = result.meta.size;
-            if size > (ENVELOPE_BYTES as u64) + u64::from(OBJECT_BYTES_MAX) {
-                return Ok(Some(Err(size)));
-            }
-            let there = UpdateVersion {
+            let version = UpdateVersion {
                 e_tag: result.meta.e_tag.clone(),
                 version: result.meta.version.clone(),
             };
-            Ok(Some(Ok((collect(result, 0..size).await?, there))))
-        })?;
-        match found {
+            if size > (ENVELOPE_BYTES as u64) + u64::from(OBJECT_BYTES_MAX) {
+                let why = "no object is so long";
+                return Ok(Some((Err(FormatError::Damaged { at: size, why }), version)));
+            }
+            let bytes = collect(result, 0..size).await?;
+            let found = unseal(&bytes).map(|(content, stamp)| Found { content, stamp });
+            Ok(Some((found, version)))
+        })
+    }
+
+    /// Gets an object.
+    pub(crate) fn object(&self, name: &ObjectName) -> Result<Option<Found>, ObjectTrouble> {
+        match self.look(name)? {
+            Some((found, _)) => found.map(Some).map_err(ObjectTrouble::Format),
             None => Ok(None),
-            Some(Err(at)) => {
-                Err(ObjectTrouble::Format(FormatError::Damaged { at, why: "no object is so long" }))
-            }
-            Some(Ok((bytes, there))) => {
-                let (content, stamp) = unseal(&bytes).map_err(ObjectTrouble::Format)?;
-                Ok(Some(Found { content, stamp, there }))
-            }
         }
     }
 
@@ -107,50 +104,32 @@ impl Bucket {
         stamp: Stamp,
         condition: &PutIf,
     ) -> Result<bool, Trouble> {
+        let is_ours = |there: &There| there.0.as_ref().is_ok_and(|found| found.stamp == stamp);
+        if *condition == PutIf::Absent {
+            return Ok(self.put_if(name, sealed, PutMode::Create)?
+                || self.look(name)?.as_ref().is_some_and(is_ours));
+        }
         for _ in 0..LOOKS_MAX {
-            let mode = match condition {
-                PutIf::Absent => PutMode::Create,
-                PutIf::Always => self.replacing(name)?,
-                PutIf::Is(version) => {
-                    match self.object(name).map_err(ObjectTrouble::into_trouble)? {
-                        // An earlier request of ours.
-                        Some(found) if found.stamp == stamp => return Ok(true),
-                        Some(found) if found.stamp.version() == *version => {
-                            PutMode::Update(found.there)
-                        }
-                        Some(_) | None => return Ok(false),
-                    }
+            let there = self.look(name)?;
+            if there.as_ref().is_some_and(is_ours) {
+                // An earlier request, whose reply was lost.
+                return Ok(true);
+            }
+            let mode = match (condition, there) {
+                (PutIf::Always | PutIf::Absent, None) => PutMode::Create,
+                (PutIf::Always | PutIf::Absent, Some((_, there))) => PutMode::Update(there),
+                (PutIf::Is(version), Some((Ok(found), there)))
+                    if found.stamp.version() == *version =>
+                {
+                    PutMode::Update(there)
                 }
+                (PutIf::Is(_), Some(_) | None) => return Ok(false),
             };
             if self.put_if(name, sealed, mode)? {
                 return Ok(true);
             }
-            let there = match self.object(name) {
-                Ok(there) => there.map(|found| found.stamp),
-                // Whatever it is, it is replaced or it is in the way.
-                Err(ObjectTrouble::Format(_)) => None,
-                Err(ObjectTrouble::Trouble(trouble)) => return Err(trouble),
-            };
-            match (condition, there) {
-                (_, Some(there)) if there == stamp => return Ok(true),
-                (PutIf::Absent, _) => return Ok(false),
-                // Looks again.
-                (PutIf::Always | PutIf::Is(_), _) => {}
-            }
         }
         Err(Trouble::Away("somebody else keeps changing the object".to_owned()))
-    }
-
-    /// How to replace what is there now.
-    fn replacing(&self, name: &ObjectName) -> Result<PutMode, Trouble> {
-        let path = self.object_path(name);
-        let there = self.run(async { self.head(&path).await })?;
-        Ok(match there {
-            Some(meta) => {
-                PutMode::Update(UpdateVersion { e_tag: meta.e_tag, version: meta.version })
-            }
-            None => PutMode::Create,
-        })
     }
 
     fn put_if(&self, name: &ObjectName, sealed: &Bytes, mode: PutMode) -> Result<bool, Trouble> {
