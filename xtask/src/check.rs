@@ -4,13 +4,13 @@
 //! (`--show-output`); it is read for such lines and not shown. Totals come from the `test result:` lines. Each
 //! check that is not a test (format, lints, documentation) counts as one. Lines `covered: ...`, in which a test
 //! says how much it looked at, are repeated at the end. `DURABLE_LOG_CRASHES=all` is set, so that the crash tests
-//! look at all that they can.
+//! look at all that they can. Where nothing may be skipped, the check by mutation (`mutations`) follows.
 
 use std::env;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
-use crate::{process, setup};
+use crate::{mutations, process, setup};
 
 /// What a skipped test means for the whole run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +47,15 @@ pub(crate) fn run(root: &Path, skips: Skips) -> anyhow::Result<ExitCode> {
     let tests = run_tests(root)?;
     sum.add(tests.counted());
     notes.extend(tests.notes());
+    if skips == Skips::Fail {
+        let noticed = mutations::run(root, "");
+        match &noticed {
+            Ok(true) => sum.passed += 1,
+            Ok(false) => notes.push("failed: a missing step of the log goes unnoticed".to_owned()),
+            Err(error) => notes.push(format!("failed: the check by mutation: {error:#}")),
+        }
+        sum.failed += usize::from(!matches!(noticed, Ok(true)));
+    }
 
     println!();
     for note in notes {

@@ -28,7 +28,8 @@ Usage: cargo xtask COMMAND
 Commands:
   setup               Install what the tests need, where that is possible
   test [--no-skips]   Install what the tests need, then run every check and every test.
-                      With --no-skips, or with CI=true, a skipped test is a failure
+                      With --no-skips, or with CI=true, a skipped test is a failure, and the
+                      check by mutation runs too
   bench [OPTIONS]     Build the product and bench/ in release mode and measure
       --row ID          Only this row; a trailing * matches any rest. May be given again
       --list            Say which rows there are, and measure nothing
@@ -67,8 +68,8 @@ fn run(arguments: &[&str]) -> anyhow::Result<ExitCode> {
         ["setup"] => setup::prepare(&root()).map(|()| ExitCode::SUCCESS),
         ["test"] => check::run(&root(), check::Skips::from_environment()),
         ["test", "--no-skips"] => check::run(&root(), check::Skips::Fail),
-        ["mutations"] => mutations::run(&root(), ""),
-        ["mutations", only] => mutations::run(&root(), only),
+        ["mutations"] => mutations::run(&root(), "").map(exit_code),
+        ["mutations", only] => mutations::run(&root(), only).map(exit_code),
         ["s3"] => s3::run("0"),
         ["s3", port] => s3::run(port),
         ["bench", rest @ ..] => bench::run(&root(), rest),
@@ -77,6 +78,10 @@ fn run(arguments: &[&str]) -> anyhow::Result<ExitCode> {
             arguments.join(" ")
         ),
     }
+}
+
+fn exit_code(succeeded: bool) -> ExitCode {
+    if succeeded { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// The root of the repository.

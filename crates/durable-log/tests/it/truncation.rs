@@ -4,6 +4,9 @@
 //! opening that finishes it.
 
 use std::collections::BTreeMap;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Wake, Waker};
 
 use durable_log::{
     AppendError, ArrivalError, Location, Log, Offset, OpenError, Reached, StartError, SyncError,
@@ -398,4 +401,31 @@ fn a_close_that_waited_out_a_cut_closes_nothing() {
     let (log, recovery) = place.again(&machine).reopen();
     assert!(!recovery.clean);
     assert_eq!(all(&log), [&b"kept"[..], b"after"]);
+}
+
+/// A task that sees, where it is woken, what a power cut would leave.
+struct Witness {
+    machine: Machine,
+    left: Mutex<Option<Vec<Vec<u8>>>>,
+}
+
+impl Wake for Witness {
+    fn wake(self: Arc<Self>) {
+        let machine = self.machine.fork();
+        machine.crash(&mut Lost);
+        *self.left.lock().unwrap() = Some(all(&Place::on(&machine).open()));
+    }
+}
+
+#[test]
+fn who_is_told_of_a_cut_hears_of_it_when_no_power_cut_undoes_it() {
+    let machine = Machine::new(1);
+    let (log, _) = twelve(&Place::on(&machine));
+    let witness = Arc::new(Witness { machine, left: Mutex::new(None) });
+    let waker = Waker::from(Arc::clone(&witness));
+    let mut arrival = log.wait_for(Offset::new(12), Reached::Appended);
+    assert!(Pin::new(&mut arrival).poll(&mut Context::from_waker(&waker)).is_pending());
+    log.truncate_after(Offset::new(4)).unwrap();
+    let left = witness.left.lock().unwrap().take();
+    assert_eq!(left, Some((0..4).map(record).collect()), "the cut wakes who waits, and lasts");
 }
