@@ -4,8 +4,9 @@
 //! checksum per 64 KiB, so that a range read checks just what it touches. The bytes are described in
 //! `docs/formats/block.md` and made and parsed in [`format`](mod@format).
 //!
-//! Two stores, one conformance suite ([`conformance`]): [`Directory`] on `host::Disk`, where a block is
-//! durable when [`BlockStore::put`] returns, and [`Memory`].
+//! Four stores, one conformance suite ([`conformance`]): [`Directory`] on `host::Disk`, where a block is
+//! durable when [`BlockStore::put`] returns; [`Memory`]; [`Remote`], a bucket of S3, each request by itself; and
+//! [`Tiered`], a bucket behind this machine's disk, which is the one for a server.
 //!
 //! Beside the blocks, a store keeps small named objects that can be replaced ([`Objects`]).
 //!
@@ -70,7 +71,8 @@ pub struct Listed {
     pub modified_ms: i64,
 }
 
-/// A place for blocks. All methods block until done and may be called from any thread.
+/// A place for blocks. All methods block until done and may be called from any thread that may block, which
+/// a task of an async runtime may not.
 pub trait BlockStore: Debug + Send + Sync {
     /// Stores a block. When it returns, the block survives whatever the store promises to survive (for
     /// [`Directory`] a power cut: bytes and name are synced).

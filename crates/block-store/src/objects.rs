@@ -47,7 +47,7 @@ pub enum PutIf {
     Is(Version),
 }
 
-/// A place for small objects. All methods block until done and may be called from any thread.
+/// A place for small objects. All methods block until done and may be called from any thread that may block.
 ///
 /// An object is written either always with [`PutIf::Always`] or never: a store may delay such puts, but
 /// not those that have a condition.

@@ -283,11 +283,12 @@ impl Tiered {
         while self.shared.step() {}
     }
 
-    /// Waits until all is uploaded, `patience` at most; says whether it was.
+    /// Waits until all is uploaded that can be, `patience` at most; says whether nothing is left.
     pub fn settle(&self, patience: Duration) -> bool {
         let deadline = self.shared.now() + patience;
-        let settled = |state: &mut State| state.staging.is_settled().then_some(());
-        self.shared.wait_for(deadline, settled).is_some()
+        let settled =
+            |state: &mut State| state.staging.is_settled().then(|| state.staging.is_empty());
+        self.shared.wait_for(deadline, settled).unwrap_or(false)
     }
 
     /// Waits until all is uploaded, `patience` at most, then ends all requests and the workers. What is not

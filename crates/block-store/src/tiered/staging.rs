@@ -173,6 +173,11 @@ impl Staging {
         self.bytes
     }
 
+    /// Whether there is nothing left.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.blocks.is_empty() && self.objects.is_empty()
+    }
+
     /// Whether there is nothing left that can be uploaded.
     pub(crate) fn is_settled(&self) -> bool {
         let stuck = |block: &StagedBlock| matches!(block.phase, Phase::Stuck(_));

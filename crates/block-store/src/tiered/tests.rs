@@ -270,6 +270,7 @@ fn another_block_of_the_same_name_is_never_written_over_and_holds_roots_back() {
     assert_eq!(store.stats().stuck_blocks, 1);
     assert_is_there(&store, &block);
     assert!(bed.bucket.log().is_empty(), "no root names what is not there");
+    assert!(!store.settle(Duration::from_secs(60)), "it is not uploaded, and never will be");
     drop(store);
     let store = bed.open();
     store.work();

@@ -158,12 +158,15 @@ impl Shared {
             };
         }
         let Some(flight) = state.flights.remove(part) else { return };
-        let nothing_went = flight.deletes == state.deletes;
         let _first = flight.result.set(fetched.clone());
         drop(state);
         self.news.notify_all();
-        if let (Ok(Fetched::Whole(block)), true) = (fetched, nothing_went) {
+        if let Ok(Fetched::Whole(block)) = fetched {
             self.cache.put(&block);
+            // Looked at last: a deletion that comes later than this finds the block in the cache.
+            if self.state().deletes != flight.deletes {
+                self.cache.remove(part.name);
+            }
         }
     }
 
