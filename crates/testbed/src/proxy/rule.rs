@@ -60,6 +60,10 @@ pub enum Fault {
     CorruptRequest,
     /// It is served, but the connection is reset without a byte of the reply.
     LoseReply,
+    /// It is served, but the connection ends in good order without a byte of the reply.
+    CloseUnanswered,
+    /// It is served, but its client is told this status.
+    ServeButSay(u16),
     /// The connection is reset at once, and the request is served when [`crate::Proxy::release`] lets it: after
     /// whatever its client, who knows nothing, did in the meantime.
     Late,

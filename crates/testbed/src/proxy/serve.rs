@@ -84,6 +84,10 @@ fn request(
         visit.leave();
         return Ok(Next::Reset);
     }
+    let reply = match fault {
+        Some(Fault::ServeButSay(status)) => refusal(status, None),
+        _ => reply,
+    };
     send(stream, visit, head, &reply, fault.as_ref())
 }
 
@@ -145,6 +149,7 @@ fn send(
     visit.leave();
     let (until, next) = match fault {
         Some(Fault::LoseReply) => (0, Next::Reset),
+        Some(Fault::CloseUnanswered) => (0, Next::Close),
         Some(Fault::ResetReply) => (middle, Next::Reset),
         Some(Fault::TruncateReply) => (middle, Next::Close),
         _ => (bytes.len(), Next::Request),

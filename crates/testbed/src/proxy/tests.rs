@@ -81,6 +81,7 @@ fn a_reset_in_the_request_leaves_nothing_and_one_in_the_reply_leaves_it_done() {
     for (key, fault, done) in [
         ("request", Fault::ResetRequest, false),
         ("lost", Fault::LoseReply, true),
+        ("closed", Fault::CloseUnanswered, true),
         ("middle", Fault::ResetReply, true),
         ("short", Fault::TruncateReply, true),
     ] {
@@ -88,6 +89,15 @@ fn a_reset_in_the_request_leaves_nothing_and_one_in_the_reply_leaves_it_done() {
         let _error = lab.put(key, &[7; 100_000]).expect_err("no whole reply");
         assert_eq!(lab.bucket.get(key).is_some(), done, "{key}");
     }
+}
+
+#[test]
+fn a_request_may_be_served_and_its_client_told_otherwise() {
+    let Some(lab) = lab("proxy-say") else { return };
+    lab.proxy.add(Rule::new(Fault::ServeButSay(500)));
+    assert_eq!(status(lab.put("key", b"x")), 500);
+    assert_eq!(lab.proxy.log().requests()[0].status, Some(200));
+    assert_eq!(lab.bucket.get("key").as_deref(), Some(&b"x"[..]));
 }
 
 #[test]
