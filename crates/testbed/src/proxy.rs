@@ -93,7 +93,8 @@ impl Proxy {
     }
 
     /// From now on each request that meets no rule has one of `faults` with this likelihood, by lot: the n-th
-    /// request after `seed` always has the same.
+    /// request after `seed` always has the same. [`Fault::CorruptReply`] is drawn for [`Kind::Get`] alone, since
+    /// nothing but its own syntax protects what S3 says in XML.
     pub fn by_lot(&self, seed: u64, per_mille: u64, faults: &[Fault]) {
         self.shared.state().lots = Some(Lots { seed, per_mille, faults: faults.to_vec() });
     }
@@ -255,7 +256,7 @@ impl Shared {
             let met = rule.meet(seen.kind, &seen.target);
             fault = fault.or(met);
         }
-        let lot = state.lots.as_ref().and_then(|lots| lots.draw(seen.number));
+        let lot = state.lots.as_ref().and_then(|lots| lots.draw(seen.number, seen.kind));
         seen.fault = fault.or(lot);
         let visit = Visit {
             shared: self,

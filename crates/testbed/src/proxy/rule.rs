@@ -54,6 +54,13 @@ pub enum Fault {
         /// How long the client is asked to wait.
         retry_after_seconds: Option<u32>,
     },
+    /// It is answered with this status and this body; the server never sees it.
+    Answer {
+        /// Such as 200.
+        status: u16,
+        /// The body.
+        body: String,
+    },
     /// The connection is reset when half of the request's body was read; the server never sees it.
     ResetRequest,
     /// A bit of the request's body is flipped on its way to the server.
@@ -155,13 +162,14 @@ pub(crate) struct Lots {
 }
 
 impl Lots {
-    pub(crate) fn draw(&self, number: u64) -> Option<Fault> {
+    pub(crate) fn draw(&self, number: u64, kind: Kind) -> Option<Fault> {
         let drawn = mix(self.seed, number);
         if self.faults.is_empty() || drawn % 1000 >= self.per_mille {
             return None;
         }
         let which = (drawn >> 32) as usize % self.faults.len();
-        self.faults.get(which).cloned()
+        let fault = self.faults.get(which)?;
+        (kind == Kind::Get || *fault != Fault::CorruptReply).then(|| fault.clone())
     }
 }
 

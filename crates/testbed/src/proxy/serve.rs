@@ -67,6 +67,10 @@ fn request(
             let reply = refusal(*status, *retry_after_seconds);
             return send(stream, visit, head, &reply, None);
         }
+        Some(Fault::Answer { status, body }) => {
+            let reply = answer(*status, "Made up", body);
+            return send(stream, visit, head, &reply, None);
+        }
         Some(Fault::CorruptRequest) => flip(&mut body, visit.number),
         Some(Fault::Late) => {
             visit.leave();
@@ -115,12 +119,17 @@ fn refusal(status: u16, retry_after_seconds: Option<u32>) -> Reply {
     let body = format!(
         "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>{code}</Code><Message>by the test bed</Message></Error>"
     );
-    let mut head = Head { first: format!("HTTP/1.1 {status} {code}"), headers: Vec::new() };
-    head.set("content-type", "application/xml");
+    let mut reply = answer(status, code, &body);
     if let Some(seconds) = retry_after_seconds {
-        head.set("retry-after", &seconds.to_string());
+        reply.head.set("retry-after", &seconds.to_string());
     }
-    Reply { head, status, body: body.into_bytes() }
+    reply
+}
+
+fn answer(status: u16, reason: &str, body: &str) -> Reply {
+    let mut head = Head { first: format!("HTTP/1.1 {status} {reason}"), headers: Vec::new() };
+    head.set("content-type", "application/xml");
+    Reply { head, status, body: body.as_bytes().to_vec() }
 }
 
 /// Sends the reply, whole or as the fault has it. The request is over before its last byte leaves.

@@ -92,6 +92,15 @@ fn a_reset_in_the_request_leaves_nothing_and_one_in_the_reply_leaves_it_done() {
 }
 
 #[test]
+fn an_answer_may_be_made_up() {
+    let Some(lab) = lab("proxy-answer") else { return };
+    lab.bucket.put("key", b"real");
+    lab.proxy.add(Rule::new(Fault::Answer { status: 200, body: "not so".to_owned() }));
+    assert_eq!(lab.get("key").expect("a reply").body, b"not so");
+    assert_eq!(lab.proxy.log().requests()[0].status, None, "the server saw nothing");
+}
+
+#[test]
 fn a_request_may_be_served_and_its_client_told_otherwise() {
     let Some(lab) = lab("proxy-say") else { return };
     lab.proxy.add(Rule::new(Fault::ServeButSay(500)));
@@ -203,7 +212,7 @@ fn lots_are_the_same_for_the_same_seed() {
     let faults = [Fault::LoseReply, Fault::BUSY];
     let draw = |seed| {
         let lots = Lots { seed, per_mille: 300, faults: faults.to_vec() };
-        (0..1000).map(|number| lots.draw(number)).collect::<Vec<_>>()
+        (0..1000).map(|number| lots.draw(number, Kind::Get)).collect::<Vec<_>>()
     };
     assert_eq!(draw(1), draw(1));
     assert_ne!(draw(1), draw(2));
