@@ -143,7 +143,7 @@ enum Fetched {
 
 type FetchResult = Result<Fetched, FetchError>;
 
-/// A download that is not done.
+/// A download that is not done, or of which the cache does not have the block yet.
 #[derive(Debug)]
 struct Flight {
     result: Arc<OnceLock<FetchResult>>,
@@ -639,6 +639,8 @@ impl Shared {
             state.touched.remove(*name);
         }
         state.deletes += 1;
+        // Nobody shares what was answered before.
+        state.flights.retain(|_, flight| flight.result.get().is_none());
         state.push_ready_objects(now);
         drop(state);
         for name in names {

@@ -11,7 +11,7 @@ use object_store::path::Path;
 use object_store::{PutMode, PutPayload, UpdateVersion};
 
 use super::Trouble;
-use super::bucket::{BATCH, Bucket, collect, put_trouble};
+use super::bucket::{BATCH, Bucket, collect, trouble};
 use crate::objects::{ENVELOPE_BYTES, ObjectName, Stamp, check_put, is_prefix, seal, unseal};
 use crate::{
     FormatError, OBJECT_BYTES_MAX, ObjectDeleteError, ObjectGetError, ObjectListError,
@@ -104,17 +104,18 @@ impl Bucket {
         stamp: Stamp,
         condition: &PutIf,
     ) -> Result<bool, Trouble> {
-        let is_ours = |there: &There| there.0.as_ref().is_ok_and(|found| found.stamp == stamp);
         if *condition == PutIf::Absent {
-            return Ok(self.put_if(name, sealed, PutMode::Create)?
-                || self.look(name)?.as_ref().is_some_and(is_ours));
+            return self.put_first(name, sealed, stamp);
         }
+        let is_ours = |there: &There| there.0.as_ref().is_ok_and(|found| found.stamp == stamp);
+        let mut is_damaged = false;
         for _ in 0..LOOKS_MAX {
             let there = self.look(name)?;
             if there.as_ref().is_some_and(is_ours) {
                 // An earlier request, whose reply was lost.
                 return Ok(true);
             }
+            is_damaged = there.as_ref().is_some_and(|(found, _)| found.is_err());
             let mode = match (condition, there) {
                 (PutIf::Always | PutIf::Absent, None) => PutMode::Create,
                 (PutIf::Always | PutIf::Absent, Some((_, there))) => PutMode::Update(there),
@@ -123,13 +124,32 @@ impl Bucket {
                 {
                     PutMode::Update(there)
                 }
-                (PutIf::Is(_), Some(_) | None) => return Ok(false),
+                // Damaged there, or on its way to here: looks again.
+                (PutIf::Is(_), Some((Err(_), _))) => continue,
+                (PutIf::Is(_), Some((Ok(_), _)) | None) => return Ok(false),
             };
             if self.put_if(name, sealed, mode)? {
                 return Ok(true);
             }
         }
-        Err(Trouble::Away("somebody else keeps changing the object".to_owned()))
+        let is_other = is_damaged && *condition != PutIf::Always;
+        if is_other { Ok(false) } else { Err(keeps_changing()) }
+    }
+
+    /// Puts an object if there is none; says whether there was none, but for one with `stamp`.
+    fn put_first(&self, name: &ObjectName, sealed: &Bytes, stamp: Stamp) -> Result<bool, Trouble> {
+        let mut is_damaged = false;
+        for _ in 0..LOOKS_MAX {
+            if self.put_if(name, sealed, PutMode::Create)? {
+                return Ok(true);
+            }
+            match self.look(name)? {
+                Some((Ok(found), _)) => return Ok(found.stamp == stamp),
+                // Damaged there or on its way to here; or another request was under way, and failed.
+                looked => is_damaged = looked.is_some(),
+            }
+        }
+        if is_damaged { Ok(false) } else { Err(keeps_changing()) }
     }
 
     fn put_if(&self, name: &ObjectName, sealed: &Bytes, mode: PutMode) -> Result<bool, Trouble> {
@@ -142,7 +162,7 @@ impl Bucket {
                     object_store::Error::AlreadyExists { .. }
                     | object_store::Error::Precondition { .. },
                 ) => Ok(false),
-                Err(error) => Err(put_trouble(&error)),
+                Err(error) => Err(trouble(&error)),
             }
         })
     }
@@ -168,6 +188,10 @@ impl Bucket {
             .collect();
         Ok((names, next))
     }
+}
+
+fn keeps_changing() -> Trouble {
+    Trouble::Away("somebody else keeps changing the object".to_owned())
 }
 
 impl Objects for Bucket {

@@ -4,7 +4,7 @@
 //! whoever waits for it hears of it or it is in the queue again.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use host::Monotonic;
@@ -157,16 +157,25 @@ impl Shared {
                 Fetched::Range(bytes) => bytes.len() as u64,
             };
         }
-        let Some(flight) = state.flights.remove(part) else { return };
-        let _first = flight.result.set(fetched.clone());
+        let Some(flight) = state.flights.get(part) else { return };
+        let (result, deletes) = (Arc::clone(&flight.result), flight.deletes);
+        let _first = result.set(fetched.clone());
+        if let Ok(Fetched::Whole(block)) = fetched {
+            drop(state);
+            self.news.notify_all();
+            self.cache.put(&block);
+            state = self.state();
+        }
+        // Not before the cache has it: who asks meanwhile shares the answer.
+        if state.flights.get(part).is_some_and(|flight| Arc::ptr_eq(&flight.result, &result)) {
+            state.flights.remove(part);
+        }
+        // Looked at last: a deletion that comes later than this finds the block in the cache.
+        let something_went = state.deletes != deletes;
         drop(state);
         self.news.notify_all();
-        if let Ok(Fetched::Whole(block)) = fetched {
-            self.cache.put(&block);
-            // Looked at last: a deletion that comes later than this finds the block in the cache.
-            if self.state().deletes != flight.deletes {
-                self.cache.remove(part.name);
-            }
+        if something_went {
+            self.cache.remove(part.name);
         }
     }
 
