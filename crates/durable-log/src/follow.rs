@@ -19,7 +19,8 @@
 //!
 //! Bytes that are no good frame are usually an append that is under way. They are damage only when
 //! something says that a record there was durable: a next segment, or a frame behind. The latter
-//! is searched for when nothing new came for [`QUIET`], a piece at each look, so that no look takes long.
+//! is searched for when nothing new came for [`QUIET`], a piece at each look, so that no look takes long, and again
+//! and again, but for [`QUIET_MAX`] after a search.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -48,6 +49,9 @@ const STEP_BYTES_MIN: u64 = 4 << 10;
 const TRIES: u32 = 16;
 /// When nothing new came for so long, and each time after twice as long, claims are searched for.
 const QUIET: Duration = Duration::from_millis(100);
+/// At the latest so long after a search comes the next one: however long the log was idle, damage to what comes then
+/// is told of.
+const QUIET_MAX: Duration = Duration::from_mins(1);
 
 /// What comes next in a log that is followed.
 #[derive(Clone, Copy, Debug)]
@@ -120,6 +124,18 @@ struct Idle {
     search_due: Monotonic,
     /// What the search that is under way has still to look through, the last first.
     to_search: Vec<Range<Location>>,
+}
+
+impl Idle {
+    /// Takes the next piece to search, if there is one.
+    fn next_piece(&mut self) -> Option<Range<Location>> {
+        let stretch = self.to_search.pop()?;
+        let piece = stretch.start..stretch.end.min(stretch.start.plus(STEP_BYTES));
+        if piece.end < stretch.end {
+            self.to_search.push(piece.end..stretch.end);
+        }
+        Some(piece)
+    }
 }
 
 /// Records that were read and not yet handed out.
@@ -397,16 +413,18 @@ impl Follower {
         let idle = self.idle.get_or_insert_with(fresh);
         let segment = &here.segment;
         let io = |source| OpenError::Io { path: segment.path.clone(), source };
-        if idle.to_search.is_empty() && now >= idle.search_due {
+        if idle.to_search.is_empty() {
+            if now < idle.search_due {
+                return Ok(false);
+            }
             idle.to_search = segment.written(here.place.at).map_err(io)?;
             idle.to_search.reverse();
-            idle.search_due = now + now.since(idle.since);
         }
-        let Some(stretch) = idle.to_search.pop() else { return Ok(false) };
-        let piece = stretch.start..stretch.end.min(stretch.start.plus(STEP_BYTES));
-        if piece.end < stretch.end {
-            idle.to_search.push(piece.end..stretch.end);
+        let piece = idle.next_piece();
+        if idle.to_search.is_empty() {
+            idle.search_due = now + now.since(idle.since).min(QUIET_MAX);
         }
+        let Some(piece) = piece else { return Ok(false) };
         let source = |to: &mut [u8], at| segment.read_at(to, at);
         let Header { salt, base, .. } = segment.header;
         let region = Region { salt, base: base.offset, stale_end: segment.stale_end() };

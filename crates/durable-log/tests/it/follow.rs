@@ -290,6 +290,35 @@ fn damage_is_told_of_where_something_says_that_it_was_durable() {
     }
 }
 
+#[test]
+fn damage_is_told_of_soon_however_long_the_log_was_idle() {
+    let machine = Machine::new(1);
+    let place = Place::on(&machine);
+    let log = place.open();
+    log.append(&[b"one"]).unwrap();
+    log.sync().unwrap();
+    let mut follower = follow(&place);
+    check(&mut follower, &[(0, b"one")]);
+    let mut after = |time| {
+        machine.advance(time);
+        hear(&mut follower)
+    };
+    for _ in 0..24 * 60 {
+        assert_eq!(after(Duration::from_mins(1)), Heard::Nothing);
+    }
+    log.append(&[b"two"]).unwrap();
+    log.sync().unwrap();
+    log.append(&[b"three"]).unwrap();
+    log.write_out().unwrap();
+    let path = place.segments().remove(0);
+    let mut bytes = place.read_file(&path);
+    bytes[128 + 48 + 44] ^= 1;
+    place.write_file(&path, &bytes);
+    let heard =
+        (0..90).map(|_| after(Duration::from_secs(1))).find(|heard| *heard != Heard::Nothing);
+    assert_eq!(heard, Some(Heard::Damaged(128 + 48)));
+}
+
 #[derive(Clone, Copy, Debug)]
 enum Op {
     Append(usize, usize),
