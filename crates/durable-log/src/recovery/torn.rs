@@ -94,26 +94,31 @@ fn keep_aside(
     };
     match copy() {
         Ok(()) => {
-            remove_old(host, &torn_dir);
+            remove_old(host, &torn_dir, &path);
             Ok(Some(path))
         }
         Err(error) if spare::is_no_space(&error) => {
             tracing::warn!(path = %path.display(), "no room to keep the torn end of the log aside");
+            // What was copied would pass for all of it, and take the room that the log needs to open.
+            spare::discard_file(host, &path);
             Ok(None)
         }
         Err(source) => Err(OpenError::Io { path, source }),
     }
 }
 
-/// Removes the oldest copies beyond what is kept; the newest one always stays. They are nobody's
-/// data, so an error is only told.
-fn remove_old(host: &Host, torn_dir: &Path) {
-    let removed = host.disk.list(torn_dir).and_then(|entries| {
+/// Removes the oldest copies beyond what is kept; `newest` always stays. Numbers of segments come again after a
+/// cut, so it need not have the highest. They are nobody's data, so an error is only told.
+fn remove_old(host: &Host, torn_dir: &Path, newest: &Path) {
+    let removed = host.disk.list(torn_dir).and_then(|mut copies| {
+        copies.retain(|entry| {
+            entry.name.ends_with(TORN_SUFFIX) && torn_dir.join(&entry.name) != newest
+        });
+        copies.sort_by(|a, b| (b.modified_ms, &b.name).cmp(&(a.modified_ms, &a.name)));
         let mut bytes = 0;
-        let copies = entries.iter().rev().filter(|entry| entry.name.ends_with(TORN_SUFFIX));
-        for (index, entry) in copies.enumerate().skip(1) {
+        for (others, entry) in (1..).zip(&copies) {
             bytes += entry.bytes;
-            if index >= COPIES_MAX || bytes > COPIES_BYTES_MAX {
+            if others >= COPIES_MAX || bytes > COPIES_BYTES_MAX {
                 host.disk.unlink(&torn_dir.join(&entry.name))?;
             }
         }

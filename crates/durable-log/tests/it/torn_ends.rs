@@ -2,7 +2,7 @@
 //! the segment's reserved room it lies. Method: the simulated machine and the real disk; unsynced frames damaged
 //! between two lives.
 
-use durable_log::{OpenError, Options};
+use durable_log::{Offset, OpenError, Options};
 use host::OpenMode;
 use host::sim::Machine;
 
@@ -92,6 +92,64 @@ fn only_the_last_copies_of_torn_ends_stay() {
     assert_eq!(copies.len(), 16);
     let newest = copies.last().map(|entry| place.dir.join("torn").join(&entry.name));
     assert_eq!(newest, last);
+}
+
+#[test]
+fn the_last_copy_stays_also_when_numbers_of_segments_come_again() {
+    let machine = Machine::new(1);
+    let log = Place::on(&machine).open();
+    for _ in 0..8 {
+        log.append(&[b"whole"]).unwrap();
+        log.roll().unwrap();
+    }
+    drop(log);
+    machine.kill();
+    for _ in 0..16 {
+        tear(&machine);
+        drop(Place::on(&machine).open());
+        machine.kill();
+    }
+    let log = Place::on(&machine).open();
+    drop(log.truncate_after(Offset::new(1)).unwrap());
+    drop(log);
+    machine.kill();
+    tear(&machine);
+    let place = Place::on(&machine);
+    let (_log, recovery) = place.reopen();
+    let kept = recovery.torn.unwrap().kept_as.unwrap();
+    let copies = place.host.disk.list(&place.dir.join("torn")).unwrap();
+    let names: Vec<_> =
+        copies.iter().map(|entry| place.dir.join("torn").join(&entry.name)).collect();
+    assert!(names.contains(&kept), "{} of {names:?}", kept.display());
+    assert_eq!(names.len(), 16);
+}
+
+#[test]
+fn a_torn_end_that_there_is_no_room_to_keep_leaves_the_room_to_the_log() {
+    let machine = Machine::new(1);
+    let place = Place::on(&machine);
+    let log = place.open();
+    log.append(&[b"promised"]).unwrap();
+    log.sync().unwrap();
+    // A segment of its own, with no room besides.
+    log.append(&[&[7; 40_000]]).unwrap();
+    log.write_out().unwrap();
+    drop(log);
+    machine.kill();
+    let path = Place::on(&machine).segments().pop().unwrap();
+    machine.flip_bit(&path, 8 * 1000).unwrap();
+    for pages in 1..6 {
+        let machine = machine.fork();
+        machine.fill_up(1 << 30);
+        let place = Place::on(&machine);
+        let room = place.host.disk.space(&place.dir).unwrap();
+        machine.fill_up(room.total_bytes - room.available_bytes + pages * 4096);
+        let (log, recovery) = place.reopen();
+        assert_eq!(all(&log), [b"promised"]);
+        assert_eq!(recovery.torn.unwrap().kept_as, None, "with room for {pages} pages");
+        let copies = place.host.disk.list(&place.dir.join("torn")).unwrap();
+        assert!(copies.is_empty(), "{copies:?} with room for {pages} pages");
+    }
 }
 
 /// Leaves on the real disk a log whose segment has room for 8 MiB, with the frame between two others damaged: the
