@@ -185,19 +185,25 @@ impl Core {
         let to = self.dir.join(segment::cut_name(number));
         let blank =
             spare::make(&self.host, &self.dir, "cut", 0).map_err(|source| self.not_cut(source))?;
-        let prepared = || {
-            segment::write_whole(&self.files, header, &to, &blank, 0, &mut |segment| {
-                segment.file()?.write_all_at(&frames, segment.position(header.base.at))
-            })?;
-            // It counts for the new segment alone, so it says nothing yet. With it the log that is opened
-            // next need not be checked.
-            mark.write(&self.host, &self.dir)?;
-            self.host.disk.rename(&blank.path, &to)
-        };
-        let named = prepared();
-        match named {
-            Err(source) if self.has_no_name(&to) => {
-                spare::discard(&self.host, blank);
+        let mut fill =
+            |new: &Segment| new.file()?.write_all_at(&frames, new.position(header.base.at));
+        // The mark counts for the new segment alone, so it says nothing yet. With it the log that is opened
+        // next need not be checked.
+        let prepared = segment::write_whole(&self.files, header, &to, &blank, 0, &mut fill)
+            .and_then(|_| mark.write(&self.host, &self.dir));
+        if let Err(source) = prepared {
+            spare::discard(&self.host, blank);
+            return Err(self.not_cut(source));
+        }
+        self.name_cut(writer, &blank.path, &to)
+    }
+
+    /// Decides the cut by its name.
+    fn name_cut(&self, writer: &mut Writer, from: &Path, to: &Path) -> Result<(), TruncateError> {
+        let disk = &self.host.disk;
+        match disk.rename(from, to) {
+            // Without a file to be named, the name cannot come later either.
+            Err(source) if self.has_no_name(to) && disk.unlink(from).is_ok() => {
                 Err(self.not_cut(source))
             }
             named => named

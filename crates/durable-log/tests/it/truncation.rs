@@ -276,6 +276,29 @@ fn a_cut_whose_name_is_refused_did_not_happen_and_can_be_asked_for_again() {
 }
 
 #[test]
+fn a_cut_whose_file_could_still_get_its_name_fails_the_log() {
+    let mut failed = Vec::new();
+    for operation in 1.. {
+        let machine = Machine::new(1);
+        let place = Place::on(&machine);
+        let (log, _) = twelve(&place);
+        log.sync().unwrap();
+        let planned = machine.counts().operations + operation;
+        // What removes the file after its name was refused is refused, too.
+        machine.fail_at(planned);
+        machine.fail_at(planned + 1);
+        match log.truncate_after(Offset::new(6)) {
+            Err(TruncateError::Failed { .. }) => failed.push(operation),
+            _ if machine.counts().operations < planned => break,
+            _ => continue,
+        }
+        assert!(log.has_failed());
+    }
+    // The name, and the sync that makes it durable.
+    assert!(matches!(failed[..], [name, sync] if sync == name + 1), "{failed:?}");
+}
+
+#[test]
 fn a_cut_that_was_decided_and_is_damaged_is_an_error() {
     let machine = Machine::new(1);
     let (log, _) = twelve(&Place::on(&machine));
