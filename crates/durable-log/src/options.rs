@@ -39,8 +39,9 @@ pub struct Options {
     /// Size of a segment file in bytes, header included. A larger append gets a segment that fits it. Default 64
     /// MiB; at least 168, the header and a frame of nothing; at most 4 GiB.
     ///
-    /// Memory is taken for the index of a segment that is written to, a 128th of its size. Its entries count
-    /// up to 2^32 records of at least four bytes, so that in 4 GiB each record has its entry.
+    /// Memory is taken for the index of a segment that is written to, a 128th of its size, and as much again for
+    /// the next one, from when the first is half full. Its entries count up to 2^32 records of at least four
+    /// bytes, so that each record of 4 GiB can be told.
     pub segment_bytes: u64,
     /// A segment whose first record is so old is ended: by the committer, or by the next append.
     /// `None`, the default: segments are ended by their size alone. Counted in milliseconds; less than one is as
