@@ -151,22 +151,29 @@ impl File for RealFile {
     /// What the system calls data (`lseek(2)`). Room that is reserved and was not written to is none; dirty
     /// pages over it are. This moves the file's cursor, which nobody uses.
     fn next_written(&self, at: u64) -> io::Result<Option<Range<u64>>> {
-        let start = match seek(&self.0, SeekFrom::Data(at)) {
-            Ok(start) => start.max(at),
-            Err(Errno::NXIO) => return Ok(None),
-            Err(Errno::INVAL | Errno::OPNOTSUPP | Errno::NOSYS) => {
-                let size = self.size()?;
-                return Ok((at < size).then_some(at..size));
-            }
-            Err(error) => return Err(error.into()),
-        };
-        match seek(&self.0, SeekFrom::Hole(start)) {
-            Ok(end) => Ok((start < end).then_some(start..end)),
-            // It was cut meanwhile.
-            Err(Errno::NXIO) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
+        Ok(next_data(at, self.size()?, &|to| seek(&self.0, to)))
     }
+}
+
+/// The next stretch of a file of `size` bytes that `seek` calls data. A file system that does not say so calls
+/// everything data.
+fn next_data(
+    at: u64,
+    size: u64,
+    seek: &dyn Fn(SeekFrom) -> Result<u64, Errno>,
+) -> Option<Range<u64>> {
+    let start = match seek(SeekFrom::Data(at)) {
+        Ok(start) => start.max(at),
+        Err(Errno::NXIO) => return None,
+        Err(_) => at,
+    };
+    let end = match seek(SeekFrom::Hole(start)) {
+        // Pages that were read over room are data until the system lets go of them, which can be now. Were this
+        // the end, what lies behind would not be found.
+        Ok(end) => end.max(start.saturating_add(1)),
+        Err(_) => size,
+    };
+    (start < end.min(size)).then_some(start..end.min(size))
 }
 
 /// An exclusive lock on an open file.
@@ -303,6 +310,24 @@ mod tests {
         }
         assert_eq!(file.next_written(16 * MIB).unwrap(), None);
         assert_eq!(file.next_written(u64::MAX).unwrap(), None);
+    }
+
+    #[test]
+    fn who_does_not_say_what_is_written_calls_all_of_it_written_and_a_page_that_is_let_go_ends_nothing()
+     {
+        let refuse = |_| Err(Errno::PERM);
+        assert_eq!(next_data(5, 100, &refuse), Some(5..100));
+        assert_eq!(next_data(100, 100, &refuse), None);
+        let no_holes = |to| match to {
+            SeekFrom::Data(at) if at < 100 => Ok(at),
+            SeekFrom::Data(_) => Err(Errno::NXIO),
+            _ => Err(Errno::INVAL),
+        };
+        assert_eq!(next_data(5, 100, &no_holes), Some(5..100));
+        assert_eq!(next_data(100, 100, &no_holes), None);
+        let let_go = |_| Ok(40);
+        assert_eq!(next_data(5, 100, &let_go), Some(40..41));
+        assert_eq!(next_data(5, 30, &let_go), None);
     }
 
     #[test]
