@@ -1,7 +1,7 @@
 //! What a proxy saw.
 //!
 //! A request is in flight from when its head was read to just before the last of its reply is sent: a client that
-//! waits for a reply before its next request is never counted twice.
+//! waits for a reply before its next request is never counted twice. One that is late is in flight until it arrives.
 
 use std::collections::BTreeMap;
 

@@ -73,7 +73,6 @@ fn request(
         }
         Some(Fault::CorruptRequest) => flip(&mut body, visit.number),
         Some(Fault::Late) => {
-            visit.leave();
             reset(stream);
             let _gone = stream.shutdown(Shutdown::Both);
             if visit.is_released() {
