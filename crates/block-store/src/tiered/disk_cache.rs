@@ -3,12 +3,14 @@
 //! Nothing here is synced: a file that a kill or a power cut left in pieces does not pass its checksums, is
 //! removed, and its block fetched again. `NAME.tmp` is written and renamed, so only a power cut tears.
 //!
+//! The disk belongs to others first: the cache shrinks where less than a reserve would be left free.
+//!
 //! Invariants: the files together are never larger than the limit, but for one that is being written; the
 //! index names each whole file. After a start, the order of use is the order in which files were written.
 
 use std::io;
 use std::ops::{ControlFlow, Range};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -28,11 +30,19 @@ pub(super) struct DiskCache {
     /// Held while files come and go.
     filling: Mutex<()>,
     damaged: AtomicU64,
+    dir: PathBuf,
+    free_bytes_min: u64,
 }
 
 impl DiskCache {
-    /// The cache in `dir`, made if it is missing; what is too much is removed.
-    pub(super) fn open(host: &Host, dir: &Path, bytes_max: u64) -> Result<Self, OpenError> {
+    /// The cache in `dir`, made if it is missing, of at most `bytes_max` bytes, which leaves `free_bytes_min`, or
+    /// an eighth of a small disk, free. What is too much is removed.
+    pub(super) fn open(
+        host: &Host,
+        dir: &Path,
+        bytes_max: u64,
+        free_bytes_min: u64,
+    ) -> Result<Self, OpenError> {
         let disk = Arc::clone(&host.disk);
         let refused = |source| OpenError::Io { path: dir.into(), source };
         disk.create_dir_all(dir).map_err(refused)?;
@@ -42,6 +52,8 @@ impl DiskCache {
             index: Mutex::new(Recent::new(bytes_max)),
             filling: Mutex::new(()),
             damaged: AtomicU64::new(0),
+            dir: dir.into(),
+            free_bytes_min,
         };
         let (mut found, mut leftovers) = (Vec::new(), Vec::new());
         let walked = cache.files.walk(&mut |path, what| {
@@ -61,6 +73,7 @@ impl DiskCache {
             cache.index().insert(name, (), bytes);
         }
         cache.make_room(0);
+        cache.leave_free(0);
         Ok(cache)
     }
 
@@ -126,7 +139,7 @@ impl DiskCache {
         let bytes = block.bytes().len() as u64;
         let path = self.files.path(name);
         let temp = path.with_extension("tmp");
-        self.fill(name, bytes, || {
+        self.fill(name, bytes, bytes, || {
             let file = self.disk.open(&temp, OpenMode::Create)?;
             file.set_size(0)?;
             let written = file.write_all_at(block.bytes(), 0);
@@ -138,16 +151,26 @@ impl DiskCache {
 
     /// Takes over the file of a block; says whether it did.
     pub(super) fn take(&self, name: BlockName, bytes: u64, from: &Path) -> bool {
-        self.fill(name, bytes, || self.disk.rename(from, &self.files.path(name)))
+        self.fill(name, bytes, 0, || self.disk.rename(from, &self.files.path(name)))
     }
 
-    fn fill(&self, name: BlockName, bytes: u64, work: impl FnOnce() -> io::Result<()>) -> bool {
+    /// Keeps a block of `bytes` bytes, whose file `work` makes; that takes `more` of the disk.
+    fn fill(
+        &self,
+        name: BlockName,
+        bytes: u64,
+        more: u64,
+        work: impl FnOnce() -> io::Result<()>,
+    ) -> bool {
         // Whoever panicked left a temporary file at worst.
         let _filling = self.filling.lock().unwrap_or_else(PoisonError::into_inner);
         if bytes > self.index().cost_max() || self.contains(name) {
             return false;
         }
         self.make_room(bytes);
+        if !self.leave_free(more) {
+            return false;
+        }
         let done = self.disk.create_dir_all(&self.files.folder(name)).and_then(|()| work());
         match done {
             Ok(()) => {
@@ -164,6 +187,21 @@ impl DiskCache {
     fn make_room(&self, bytes: u64) {
         loop {
             let Some((name, ())) = self.index().evict_for(bytes) else { return };
+            self.files.forget(name);
+            self.unlink(&self.files.path(name));
+        }
+    }
+
+    /// Shrinks until the reserve is free beside `more` bytes; says whether it is.
+    fn leave_free(&self, more: u64) -> bool {
+        loop {
+            // A disk that does not say how full it is does not hinder.
+            let Ok(space) = self.disk.space(&self.dir) else { return true };
+            let reserve = self.free_bytes_min.min(space.total_bytes / 8);
+            if space.available_bytes >= reserve.saturating_add(more) {
+                return true;
+            }
+            let Some((name, ())) = self.index().evict_for(u64::MAX) else { return false };
             self.files.forget(name);
             self.unlink(&self.files.path(name));
         }
@@ -208,7 +246,7 @@ mod tests {
     const DIR: &str = "/cache";
 
     fn open(machine: &Machine, bytes_max: u64) -> DiskCache {
-        DiskCache::open(&machine.host(), Path::new(DIR), bytes_max).unwrap()
+        DiskCache::open(&machine.host(), Path::new(DIR), bytes_max, 100 << 10).unwrap()
     }
 
     fn read(cache: &DiskCache, block: &Block) -> Option<Bytes> {
@@ -274,6 +312,29 @@ mod tests {
         assert_eq!((cache.damaged(), cache.usage()), (1, (0, 0)));
         cache.put(&block);
         assert_eq!(read(&cache, &block), Some(block.payload()));
+    }
+
+    #[test]
+    fn the_cache_gives_way_when_the_disk_fills_up() {
+        let machine = Machine::new(1);
+        machine.fill_up(1 << 20);
+        let cache = open(&machine, 1 << 30);
+        for counter in 0..100 {
+            cache.put(&sample(counter, &[20_000]));
+        }
+        let free = || machine.host().disk.space(Path::new(DIR)).unwrap().available_bytes;
+        assert!((100 << 10..150 << 10).contains(&free()), "{} are free", free());
+        assert!(cache.contains(sample(99, &[1]).name()), "the latest is kept");
+        let other = machine.host().disk.open(Path::new("/other"), OpenMode::Create).unwrap();
+        other.write_all_at(&[1; 90 << 10], 0).unwrap();
+        cache.put(&sample(200, &[20_000]));
+        assert!(free() >= 100 << 10);
+        // Others may take all of it.
+        other.write_all_at(&vec![1; 190 << 10], 0).unwrap();
+        other.write_all_at(&vec![1; 90 << 10], 190 << 10).unwrap_err();
+        assert!(cache.contains(sample(200, &[1]).name()));
+        cache.put(&sample(201, &[20_000]));
+        assert!(free() >= 100 << 10);
     }
 
     #[test]

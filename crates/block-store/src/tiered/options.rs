@@ -11,6 +11,9 @@ pub struct TieredOptions {
     pub put_patience: Duration,
     /// Most bytes of blocks that are kept on this machine's disk although the remote store has them; 0 for none.
     pub cache_bytes_max: u64,
+    /// How many bytes of this machine's disk the cache leaves free, also if it has to shrink for that; an eighth of
+    /// a disk for which that is less.
+    pub disk_free_bytes_min: u64,
     /// Most requests for blocks at a time; as many threads are started. Uploads take at most three quarters,
     /// reading ahead at most half.
     pub transfers_max: usize,
@@ -33,6 +36,7 @@ impl Default for TieredOptions {
             staging_bytes_max: 4 << 30,
             put_patience: Duration::from_secs(1),
             cache_bytes_max: 16 << 30,
+            disk_free_bytes_min: 4 << 30,
             transfers_max: 16,
             transfer_bytes_max: 96 << 20,
             whole_read_bytes_min: 512 << 10,
@@ -65,6 +69,8 @@ pub struct TieredStats {
     pub in_flight: u64,
     /// Their bytes.
     pub in_flight_bytes: u64,
+    /// How many uploads may run at a time now: fewer after some failed, more again with each that is done.
+    pub uploads_max: u64,
     /// Blocks uploaded.
     pub uploaded_blocks: u64,
     /// Their bytes.

@@ -2,7 +2,8 @@
 //!
 //! What somebody waits for goes before uploads, and these before reading ahead. A less urgent job never
 //! begins while a more urgent one could but for room; and some room is left to the more urgent always:
-//! uploads take at most three quarters of the places, reading ahead no more than half.
+//! uploads take at most three quarters of the places, reading ahead no more than half. Fewer uploads at a time
+//! are begun when they fail: over a narrow line many at once would all be too slow for their deadlines.
 //!
 //! Invariants: `places` names each job of `waiting` once; `in_flight` counts what was taken and is not done.
 
@@ -37,6 +38,8 @@ pub(crate) struct Queue<J> {
     in_flight_bytes: u64,
     in_flight_max: usize,
     in_flight_bytes_max: u64,
+    uploads: usize,
+    uploads_max: usize,
 }
 
 /// A job that was taken.
@@ -58,14 +61,17 @@ impl<J: Clone + Eq + Hash> Queue<J> {
     /// An empty queue of which `in_flight_max` jobs of together `in_flight_bytes_max` bytes run at a time. A job
     /// that is larger runs alone.
     pub(crate) fn new(in_flight_max: usize, in_flight_bytes_max: u64) -> Self {
+        let in_flight_max = in_flight_max.max(1);
         Self {
             waiting: BTreeMap::new(),
             places: HashMap::new(),
             came: 0,
             in_flight: 0,
             in_flight_bytes: 0,
-            in_flight_max: in_flight_max.max(1),
+            in_flight_max,
             in_flight_bytes_max,
+            uploads: 0,
+            uploads_max: in_flight_max,
         }
     }
 
@@ -104,13 +110,16 @@ impl<J: Clone + Eq + Hash> Queue<J> {
                 (place.0 == class && place.1 <= now).then_some((class, *place, *bytes))
             })?;
         let is_too_much = self.in_flight_bytes.saturating_add(bytes) > self.in_flight_bytes_max;
-        if self.in_flight >= self.room_for(class) || (is_too_much && self.in_flight > 0) {
+        let is_crowded = self.in_flight >= self.room_for(class)
+            || (class == Class::Upload && self.uploads >= self.uploads_max);
+        if is_crowded || (is_too_much && self.in_flight > 0) {
             return None;
         }
         let (job, bytes) = self.waiting.remove(&place)?;
         self.places.remove(&job);
         self.in_flight += 1;
         self.in_flight_bytes += bytes;
+        self.uploads += usize::from(class == Class::Upload);
         Some(Taken { job, class, bytes })
     }
 
@@ -127,6 +136,22 @@ impl<J: Clone + Eq + Hash> Queue<J> {
     pub(crate) fn done(&mut self, taken: &Taken<J>) {
         self.in_flight -= 1;
         self.in_flight_bytes -= taken.bytes;
+        self.uploads -= usize::from(taken.class == Class::Upload);
+    }
+
+    /// An upload came to nothing: half as many at a time, but one.
+    pub(crate) fn narrow_uploads(&mut self) {
+        self.uploads_max = (self.uploads_max / 2).max(1);
+    }
+
+    /// An upload was done: one more at a time, up to all that there is room for.
+    pub(crate) fn widen_uploads(&mut self) {
+        self.uploads_max = (self.uploads_max + 1).min(self.in_flight_max);
+    }
+
+    /// How many uploads may run at a time.
+    pub(crate) fn uploads_max(&self) -> usize {
+        self.uploads_max.min(self.room_for(Class::Upload))
     }
 
     /// When the next job may begin that may not yet, of those classes that `may`.
@@ -211,6 +236,24 @@ mod tests {
             ahead.push(n, Class::Ahead, 1, at(0));
         }
         assert_eq!(took(&mut ahead), 4);
+    }
+
+    #[test]
+    fn uploads_that_fail_leave_the_line_to_fewer_and_those_that_are_done_to_more() {
+        let mut queue = Queue::new(8, u64::MAX);
+        for n in 0..100 {
+            queue.push(n, Class::Upload, 1, at(0));
+        }
+        let mut round = |fail: bool| {
+            let taken: Vec<_> = std::iter::from_fn(|| queue.take(at(0), any)).collect();
+            assert_eq!(taken.len(), queue.uploads_max());
+            for taken in &taken {
+                queue.done(taken);
+                if fail { queue.narrow_uploads() } else { queue.widen_uploads() }
+            }
+            taken.len()
+        };
+        assert_eq!([true, true, false, false, false, false].map(&mut round), [6, 1, 1, 2, 4, 6]);
     }
 
     #[test]

@@ -250,10 +250,14 @@ impl Shared {
     /// What the store's answer to an upload says about the store.
     fn note_upload(&self, state: &mut State, uploaded: &Uploaded, probe: bool) {
         match uploaded {
-            Uploaded::Done | Uploaded::Stuck(_) => state.writes.answered(),
+            Uploaded::Done | Uploaded::Stuck(_) => {
+                state.writes.answered();
+                state.queue.widen_uploads();
+            }
             Uploaded::Later(Trouble::Away(why) | Trouble::Refused(why)) => {
                 // What is refused to one is refused to all.
                 self.note_failure(state, Way::Writes, why, probe);
+                state.queue.narrow_uploads();
             }
             Uploaded::NotRead(why) => {
                 tracing::warn!(why, "a staged block cannot be read");
