@@ -279,6 +279,30 @@ fn another_block_of_the_same_name_is_never_written_over_and_holds_roots_back() {
 }
 
 #[test]
+fn a_block_whose_name_is_taken_is_deleted_here_and_not_there() {
+    let bed = Bed::new();
+    let block = sample(1, &[500]);
+    bed.bucket.plant(&in_bucket(&block), sample(2, &[500]).bytes().clone());
+    for restarted in [false, true] {
+        let store = bed.open();
+        store.put(&block).unwrap();
+        if restarted {
+            drop(store);
+        } else {
+            store.work();
+            assert!(store.delete(block.name()).unwrap());
+            assert_eq!((store.stats().staged_blocks, bed.bucket.names().len()), (0, 1));
+        }
+    }
+    // Who does not know yet that the name is taken, finds out first.
+    let store = bed.open();
+    store.work();
+    assert_eq!(store.stats().stuck_blocks, 1);
+    assert_eq!(store.delete_many(&[block.name()]).unwrap(), 1);
+    assert_eq!((store.stats().staged_blocks, bed.bucket.names().len()), (0, 1));
+}
+
+#[test]
 fn a_damaged_staged_block_is_not_sent() {
     let bed = Bed::new();
     let store = bed.open();

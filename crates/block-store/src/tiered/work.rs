@@ -234,6 +234,8 @@ impl Shared {
                     "a block cannot be uploaded and stays here");
                 if let Some(block) = state.staging.block_mut(name) {
                     block.phase = Phase::Stuck(why);
+                    // What is there under this name is not ours, also not to delete.
+                    block.tried &= why != TAKEN;
                 }
             }
             Uploaded::Later(_) | Uploaded::NotRead(_) | Uploaded::NotNow => {
@@ -285,7 +287,7 @@ impl Shared {
         }
         match self.remote.put_block(&block) {
             Ok(Put::Done) => Uploaded::Done,
-            Ok(Put::Taken) => Uploaded::Stuck("the store has another block of that name"),
+            Ok(Put::Taken) => Uploaded::Stuck(TAKEN),
             Err(trouble) => Uploaded::Later(trouble),
         }
     }
@@ -345,6 +347,9 @@ impl Shared {
         }
     }
 }
+
+/// Why a block is stuck whose name somebody else has used.
+const TAKEN: &str = "the store has another block of that name";
 
 /// What is said in place of the panic's own message, which was printed.
 const PANICKED: &str = "the transfer panicked";
