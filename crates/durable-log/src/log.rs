@@ -459,7 +459,8 @@ impl Log {
     }
 
     /// Seals the active segment at what is appended now, makes it durable and begins the next one,
-    /// so that all before it can be trimmed. Does nothing when the active segment is empty.
+    /// so that all before it can be trimmed. Does nothing when the active segment is empty, nor in a log that was
+    /// closed.
     pub fn roll(&self) -> Result<(), SyncError> {
         Ok(self.core.roll()?)
     }

@@ -367,6 +367,11 @@ impl Tail {
         self.next.at == self.stretch.base.at
     }
 
+    /// Whether the stretch can be ended: it holds something, and appends are taken.
+    pub(crate) fn can_end_stretch(&self) -> bool {
+        !self.stretch_is_empty() && self.refusal.is_none()
+    }
+
     /// Whether nobody made room for the next stretch's index yet.
     pub(crate) fn wants_index(&self) -> bool {
         self.next_index.is_none()

@@ -326,7 +326,7 @@ impl Core {
         if !writer.wants_spare() {
             // None is needed yet, whatever an earlier segment's end found.
             self.tail().no_spare = false;
-        } else if !self.want_spare() {
+        } else if !self.takes_no_more() && !self.want_spare() {
             self.prepare_index();
             let made = self.blank(self.options.segment_bytes);
             self.tail().no_spare = writer.take_spare(made);
@@ -344,41 +344,43 @@ impl Core {
 
     /// Makes the next segment's file without keeping writers from theirs.
     pub(crate) fn prepare_ahead(&self) {
-        if self.has_ended() || !self.writer().wants_spare() {
+        if self.takes_no_more() || !self.writer().wants_spare() {
             return;
         }
         self.prepare_index();
         let made = self.blank(self.options.segment_bytes);
         let mut writer = self.writer();
-        if writer.spare.is_some() || self.has_ended() {
-            // Somebody could not wait for it.
+        if writer.spare.is_some() || self.takes_no_more() {
+            // Somebody could not wait for it, or nobody needs it any more.
             made.map_or_else(drop, |blank| spare::discard(&self.host, blank));
             return;
         }
         self.tail().no_spare = writer.take_spare(made);
     }
 
-    /// Ends the stretch here, and the segment with it, unless it is empty.
+    /// Whether appends are refused, for good or until a cut is done.
+    fn takes_no_more(&self) -> bool {
+        self.tail().refusal.is_some()
+    }
+
+    /// Ends the stretch here, and the segment with it, unless it is empty or the log was closed.
     pub(crate) fn roll(&self) -> Result<(), WriteError> {
         let mut writer = self.writer();
-        // The file first: once the stretch has ended, appends need it.
-        if writer.spare.is_none() && !self.tail().stretch_is_empty() {
-            match self.blank(self.options.segment_bytes) {
-                Ok(blank) => writer.spare = Some(blank),
-                Err(error) => {
-                    return Err(self.write_failed(
-                        &mut writer,
-                        &self.dir,
-                        "the next segment",
-                        &error,
-                    ));
+        self.check_alive()?;
+        if self.tail().can_end_stretch() {
+            // The file first: once the stretch has ended, appends need it.
+            if writer.spare.is_none() {
+                match self.blank(self.options.segment_bytes) {
+                    Ok(blank) => writer.spare = Some(blank),
+                    Err(error) => {
+                        let what = "the next segment";
+                        return Err(self.write_failed(&mut writer, &self.dir, what, &error));
+                    }
                 }
             }
-        }
-        self.prepare_index();
-        {
+            self.prepare_index();
             let mut tail = self.tail();
-            if !tail.stretch_is_empty() && tail.refusal.is_none() {
+            if tail.can_end_stretch() {
                 let salt = self.host.random.next_u64();
                 tail.begin_stretch(salt, 0);
             }

@@ -463,6 +463,21 @@ fn offsets_and_records_are_what_their_traits_say() {
 }
 
 #[test]
+fn a_log_that_was_closed_makes_no_files_for_segments_to_come() {
+    let place = Place::simulated();
+    let log = place.open();
+    log.append(&[&[1; 2500]]).unwrap();
+    log.clone().close().unwrap();
+    let names = || place.host.disk.list(&place.dir).unwrap();
+    let before = names();
+    log.roll().unwrap();
+    log.sync().unwrap();
+    log.write_out().unwrap();
+    assert_eq!(names(), before);
+    assert_eq!(log.segments().len(), 1);
+}
+
+#[test]
 fn what_debug_prints_of_anything_is_short() {
     let place = Place::simulated();
     let (log, recovery) = place.try_open().unwrap();
