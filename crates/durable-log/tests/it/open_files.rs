@@ -236,11 +236,11 @@ fn a_segment_whose_name_went_before_a_trim_failed_is_still_read() {
     }
 }
 
-/// Reads at random until the log has grown enough; what it reads is right or was trimmed.
+/// Reads at random until the log has grown enough, and once at least; what it reads is right or was trimmed.
 fn read_at_random(log: &Log, seed: u64, until: u64) -> usize {
     let mut dice = Dice::new(seed);
     let (mut right, mut slices) = (0, Vec::<(Offset, Slice)>::new());
-    while log.positions().durable.get() < until {
+    while right == 0 || log.positions().durable.get() < until {
         let (start, end) = (log.positions().start.get(), log.positions().durable.get());
         let offset = Offset::new(start + dice.below((end - start).max(1)));
         match log.read(offset).and_then(|found| {
@@ -297,7 +297,6 @@ fn readers_that_race_with_trims_get_the_right_bytes_or_none() {
             readers.into_iter().map(|reader| reader.join().unwrap()).sum()
         });
         println!("{reads:?}: {right} right, {} files used again", log.stats().recycled);
-        assert!(right > 0);
         drop(log);
         assert_eq!(counts.open(), 0);
     }
