@@ -39,9 +39,9 @@ pub struct Options {
     /// Size of a segment file in bytes, header included. A larger append gets a segment that fits it. Default 64
     /// MiB; at least 168, the header and a frame of nothing; at most 4 GiB.
     ///
-    /// Memory is taken for the index of a segment that is written to, a 128th of its size, and as much again for
-    /// the next one, from when the first is half full. Its entries count up to 2^32 records of at least four
-    /// bytes, so that each record of 4 GiB can be told.
+    /// The index of a segment takes memory, a 128th of its size: for each segment that was written or read since the
+    /// log was opened, until it is trimmed, and for the next one from when the last is half full. Its entries count
+    /// up to 2^32 records of at least four bytes, so that each record of 4 GiB can be told.
     pub segment_bytes: u64,
     /// A segment whose first record is so old is ended: by the committer, or by the next append.
     /// `None`, the default: segments are ended by their size alone. Counted in milliseconds; less than one is as
