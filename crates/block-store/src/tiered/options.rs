@@ -70,7 +70,9 @@ pub struct TieredStats {
     /// Their bytes.
     pub in_flight_bytes: u64,
     /// How many uploads may run at a time now: fewer after some failed, more again with each that is done.
-    pub uploads_max: u64,
+    pub uploads_width: u64,
+    /// How many downloads may.
+    pub downloads_width: u64,
     /// Blocks uploaded.
     pub uploaded_blocks: u64,
     /// Their bytes.

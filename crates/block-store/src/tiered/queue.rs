@@ -2,8 +2,9 @@
 //!
 //! What somebody waits for goes before uploads, and these before reading ahead. A less urgent job never
 //! begins while a more urgent one could but for room; and some room is left to the more urgent always:
-//! uploads take at most three quarters of the places, reading ahead no more than half. Fewer uploads at a time
-//! are begun when they fail: over a narrow line many at once would all be too slow for their deadlines.
+//! uploads take at most three quarters of the places, reading ahead no more than half. Besides, uploads and
+//! downloads have a width each: fewer at a time are begun when they fail, since over a narrow line many at once would
+//! all be too slow for their deadlines. What waits for its own width alone holds nobody else back.
 //!
 //! Invariants: `places` names each job of `waiting` once; `in_flight` counts what was taken and is not done.
 
@@ -38,8 +39,15 @@ pub(crate) struct Queue<J> {
     in_flight_bytes: u64,
     in_flight_max: usize,
     in_flight_bytes_max: u64,
-    uploads: usize,
-    uploads_max: usize,
+    uploads: Lane,
+    downloads: Lane,
+}
+
+/// How many run in one direction, and how many may.
+#[derive(Debug)]
+struct Lane {
+    running: usize,
+    width: usize,
 }
 
 /// A job that was taken.
@@ -70,8 +78,8 @@ impl<J: Clone + Eq + Hash> Queue<J> {
             in_flight_bytes: 0,
             in_flight_max,
             in_flight_bytes_max,
-            uploads: 0,
-            uploads_max: in_flight_max,
+            uploads: Lane { running: 0, width: in_flight_max },
+            downloads: Lane { running: 0, width: in_flight_max },
         }
     }
 
@@ -104,22 +112,22 @@ impl<J: Clone + Eq + Hash> Queue<J> {
 
     /// Takes the most urgent job that may begin, of those classes that `may`.
     pub(crate) fn take(&mut self, now: Monotonic, may: impl Fn(Class) -> bool) -> Option<Taken<J>> {
-        let (class, place, bytes) =
-            CLASSES.into_iter().filter(|class| may(*class)).find_map(|class| {
-                let (place, (_, bytes)) = self.waiting.range((class, MIN, 0)..).next()?;
-                (place.0 == class && place.1 <= now).then_some((class, *place, *bytes))
-            })?;
+        let (class, place, bytes) = CLASSES.into_iter().find_map(|class| {
+            if !may(class) || self.lane(class).running >= self.lane(class).width {
+                return None;
+            }
+            let (place, (_, bytes)) = self.waiting.range((class, MIN, 0)..).next()?;
+            (place.0 == class && place.1 <= now).then_some((class, *place, *bytes))
+        })?;
         let is_too_much = self.in_flight_bytes.saturating_add(bytes) > self.in_flight_bytes_max;
-        let is_crowded = self.in_flight >= self.room_for(class)
-            || (class == Class::Upload && self.uploads >= self.uploads_max);
-        if is_crowded || (is_too_much && self.in_flight > 0) {
+        if self.in_flight >= self.room_for(class) || (is_too_much && self.in_flight > 0) {
             return None;
         }
         let (job, bytes) = self.waiting.remove(&place)?;
         self.places.remove(&job);
         self.in_flight += 1;
         self.in_flight_bytes += bytes;
-        self.uploads += usize::from(class == Class::Upload);
+        self.lane_mut(class).running += 1;
         Some(Taken { job, class, bytes })
     }
 
@@ -136,22 +144,39 @@ impl<J: Clone + Eq + Hash> Queue<J> {
     pub(crate) fn done(&mut self, taken: &Taken<J>) {
         self.in_flight -= 1;
         self.in_flight_bytes -= taken.bytes;
-        self.uploads -= usize::from(taken.class == Class::Upload);
+        self.lane_mut(taken.class).running -= 1;
     }
 
-    /// An upload came to nothing: half as many at a time, but one.
-    pub(crate) fn narrow_uploads(&mut self) {
-        self.uploads_max = (self.uploads_max / 2).max(1);
+    fn lane(&self, class: Class) -> &Lane {
+        match class {
+            Class::Upload => &self.uploads,
+            Class::Demand | Class::Ahead => &self.downloads,
+        }
     }
 
-    /// An upload was done: one more at a time, up to all that there is room for.
-    pub(crate) fn widen_uploads(&mut self) {
-        self.uploads_max = (self.uploads_max + 1).min(self.in_flight_max);
+    fn lane_mut(&mut self, class: Class) -> &mut Lane {
+        match class {
+            Class::Upload => &mut self.uploads,
+            Class::Demand | Class::Ahead => &mut self.downloads,
+        }
     }
 
-    /// How many uploads may run at a time.
-    pub(crate) fn uploads_max(&self) -> usize {
-        self.uploads_max.min(self.room_for(Class::Upload))
+    /// A job of this class came to nothing: half as many in its direction at a time, but one.
+    pub(crate) fn narrow(&mut self, class: Class) {
+        let lane = self.lane_mut(class);
+        lane.width = (lane.width / 2).max(1);
+    }
+
+    /// A job of this class was done: one more in its direction at a time, up to all that there is room for.
+    pub(crate) fn widen(&mut self, class: Class) {
+        let max = self.in_flight_max;
+        let lane = self.lane_mut(class);
+        lane.width = (lane.width + 1).min(max);
+    }
+
+    /// How many jobs of a class may run at a time.
+    pub(crate) fn width(&self, class: Class) -> usize {
+        self.lane(class).width.min(self.room_for(class))
     }
 
     /// When the next job may begin that may not yet, of those classes that `may`.
@@ -246,14 +271,31 @@ mod tests {
         }
         let mut round = |fail: bool| {
             let taken: Vec<_> = std::iter::from_fn(|| queue.take(at(0), any)).collect();
-            assert_eq!(taken.len(), queue.uploads_max());
+            assert_eq!(taken.len(), queue.width(Class::Upload));
             for taken in &taken {
                 queue.done(taken);
-                if fail { queue.narrow_uploads() } else { queue.widen_uploads() }
+                if fail { queue.narrow(Class::Upload) } else { queue.widen(Class::Upload) }
             }
             taken.len()
         };
         assert_eq!([true, true, false, false, false, false].map(&mut round), [6, 1, 1, 2, 4, 6]);
+    }
+
+    #[test]
+    fn what_waits_for_its_own_width_holds_nobody_else_back() {
+        let mut queue = Queue::new(8, u64::MAX);
+        (0..3).for_each(|_| queue.narrow(Class::Demand));
+        for (job, class) in
+            [("read 1", Class::Demand), ("read 2", Class::Demand), ("up", Class::Upload)]
+        {
+            queue.push(job, class, 1, at(0));
+        }
+        let first = queue.take(at(0), any).unwrap();
+        assert_eq!(first.job, "read 1");
+        assert_eq!(queue.take(at(0), any).unwrap().job, "up");
+        assert_eq!(queue.take(at(0), any), None);
+        queue.done(&first);
+        assert_eq!(queue.take(at(0), any).unwrap().job, "read 2");
     }
 
     #[test]

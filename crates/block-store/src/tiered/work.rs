@@ -144,8 +144,12 @@ impl Shared {
         match &fetched {
             Err(FetchError::Trouble(Trouble::Away(why))) => {
                 self.note_failure(&mut state, Way::Reads, why, false);
+                state.queue.narrow(taken.class);
             }
-            Ok(_) | Err(_) => state.reads.answered(),
+            Ok(_) | Err(_) => {
+                state.reads.answered();
+                state.queue.widen(taken.class);
+            }
         }
         if self.tries_again(&mut state, part, taken, &fetched) {
             return;
@@ -254,12 +258,12 @@ impl Shared {
         match uploaded {
             Uploaded::Done | Uploaded::Stuck(_) => {
                 state.writes.answered();
-                state.queue.widen_uploads();
+                state.queue.widen(Class::Upload);
             }
             Uploaded::Later(Trouble::Away(why) | Trouble::Refused(why)) => {
                 // What is refused to one is refused to all.
                 self.note_failure(state, Way::Writes, why, probe);
-                state.queue.narrow_uploads();
+                state.queue.narrow(Class::Upload);
             }
             Uploaded::NotRead(why) => {
                 tracing::warn!(why, "a staged block cannot be read");
