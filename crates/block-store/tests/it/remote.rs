@@ -130,7 +130,9 @@ fn what_is_no_block_is_damaged_and_not_away() {
     let whole = block.bytes();
     let mut flipped = whole.to_vec();
     flipped[500] ^= 4;
-    let cases: [(&str, &[u8]); 6] = [
+    let endless = vec![7; 6 << 20];
+    let cases: [(&str, &[u8]); 7] = [
+        ("longer than any block", &endless),
         ("empty", b""),
         ("a byte", b"x"),
         ("without its end", &whole[..whole.len() - 1]),
@@ -142,6 +144,11 @@ fn what_is_no_block_is_damaged_and_not_away() {
         lab.bucket.put(&key(block.name()), bytes);
         let read = lab.remote().read(block.name(), 0..1000);
         assert!(matches!(read, Err(ReadError::Damaged { .. })), "{what}: {read:?}");
+        let footer = lab.remote().footer(block.name());
+        // The footer of one with a damaged payload is sound.
+        let is_sound = footer.as_ref().is_ok_and(|footer| footer == block.footer());
+        let is_refused = matches!(footer, Err(ReadError::Damaged { .. }));
+        assert!(is_refused || (is_sound && what == "with a flipped bit"), "{what}: {footer:?}");
     }
 }
 
@@ -354,6 +361,44 @@ fn a_listing_goes_by_pages_and_a_page_that_fails_is_an_error() {
             assert!(matches!(listed, Err(ListError::Away { .. })), "{fault:?}: {listed:?}");
             lab.proxy.calm();
         }
+    }
+}
+
+#[test]
+fn a_listing_without_end_or_order_is_an_error() {
+    let Some(lab) = lab() else { return };
+    let mut options = lab.options();
+    options.request_timeout = Duration::from_millis(300);
+    options.connect_timeout = Duration::from_millis(300);
+    let store = Remote::s3(&Host::real(), &options).unwrap();
+    let name = |counter| block_store::BlockName { counter, ..sample(0, &[1]).name() };
+    let object = |counter| {
+        format!(
+            "<Contents><Key>{}</Key><Size>1</Size><ETag>x</ETag>\
+             <LastModified>2026-01-01T00:00:00.000Z</LastModified></Contents>",
+            key(name(counter))
+        )
+    };
+    let pages = [
+        // The same empty page again and again.
+        String::new(),
+        // The same name again and again.
+        object(1),
+        // Backwards.
+        object(2) + &object(1),
+    ];
+    for page in pages {
+        let body = format!(
+            "<ListBucketResult><IsTruncated>true</IsTruncated><NextContinuationToken>x\
+             </NextContinuationToken>{page}</ListBucketResult>"
+        );
+        lab.proxy.add(Rule::new(Fault::Answer { status: 200, body }).always());
+        let listed = store.list(&mut |_| ControlFlow::Continue(()));
+        assert!(
+            matches!(listed, Err(ListError::Away { .. } | ListError::Io { .. })),
+            "{page:?}: {listed:?}"
+        );
+        lab.proxy.calm();
     }
 }
 
