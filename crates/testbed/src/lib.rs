@@ -18,6 +18,7 @@
 //!   `Proxy::start`, which passes on one conditional request at a time.
 //! - A delete request of more than 1,000 keys is accepted, and `max-keys` above 1,000 is honoured. [`Proxy`]
 //!   answers such a delete request as S3 would, with 400.
+//! - The last bytes of an empty object are answered with 200, where S3 answers 416.
 //! - Every reply ends its connection. The proxy keeps those to its clients open.
 #![expect(
     clippy::disallowed_methods,
