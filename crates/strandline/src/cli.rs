@@ -10,7 +10,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 
 use crate::api::Durability;
 use crate::commands::consume::From;
-use crate::settings::{DATA_DEFAULT, Door, GcEvery, Given, HostPort, PackAfter};
+use crate::settings::{CacheSize, DATA_DEFAULT, Door, GcEvery, Given, HostPort, PackAfter};
 use crate::units::parse_age;
 
 /// One server for files and streams, over one durable log.
@@ -181,6 +181,9 @@ pub(crate) struct ServeArgs {
     /// Collection leaves blocks alone that are younger than this [default: 1h]
     #[arg(long, value_name = "AGE", value_parser = age)]
     pub(crate) gc_grace: Option<Duration>,
+    /// Memory for bytes that were read or packed lately, such as 1GiB, or `off` [default: 128MiB]
+    #[arg(long, value_name = "SIZE|off")]
+    pub(crate) cache: Option<CacheSize>,
     /// What is logged to standard error: error, warn, info, debug, trace, or per part, such as
     /// warn,kafka=debug [default: warn]
     #[arg(long, value_name = "LEVEL")]
@@ -202,6 +205,7 @@ impl ServeArgs {
             kafka_advertise: self.kafka_advertise.clone(),
             http: self.http.clone(),
             pack_after: (!self.pack_after.is_empty()).then_some(pack_after),
+            cache: self.cache,
             gc_every: self.gc_every,
             gc_grace: self.gc_grace,
             log: self.log.clone(),

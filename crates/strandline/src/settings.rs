@@ -23,8 +23,17 @@ pub(crate) const DATA_DEFAULT: &str = "./strandline-data";
 const GC_GRACE_DEFAULT: Duration = Duration::from_secs(60 * 60);
 /// A configuration file is a page, not a book.
 const CONFIG_BYTES_MAX: u64 = 1024 * 1024;
-const KEYS: &[&str] =
-    &["data", "kafka", "kafka-advertise", "http", "pack-after", "gc-every", "gc-grace", "log"];
+const KEYS: &[&str] = &[
+    "data",
+    "kafka",
+    "kafka-advertise",
+    "http",
+    "pack-after",
+    "cache",
+    "gc-every",
+    "gc-grace",
+    "log",
+];
 
 /// Everything `serve` needs to know.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +52,8 @@ pub(crate) struct Settings {
     pub(crate) gc_every: GcEvery,
     /// Collection leaves younger blocks alone.
     pub(crate) gc_grace: Duration,
+    /// Memory for blocks; the data path's own default when absent.
+    pub(crate) cache: Option<CacheSize>,
     /// What is logged to standard error.
     pub(crate) log: String,
 }
@@ -55,6 +66,7 @@ pub(crate) struct Given {
     pub(crate) kafka_advertise: Option<HostPort>,
     pub(crate) http: Option<Door>,
     pub(crate) pack_after: Option<PackAfter>,
+    pub(crate) cache: Option<CacheSize>,
     pub(crate) gc_every: Option<GcEvery>,
     pub(crate) gc_grace: Option<Duration>,
     pub(crate) log: Option<String>,
@@ -69,6 +81,7 @@ impl Given {
             kafka_advertise: self.kafka_advertise.or(fallback.kafka_advertise),
             http: self.http.or(fallback.http),
             pack_after: self.pack_after.or(fallback.pack_after),
+            cache: self.cache.or(fallback.cache),
             gc_every: self.gc_every.or(fallback.gc_every),
             gc_grace: self.gc_grace.or(fallback.gc_grace),
             log: self.log.or(fallback.log),
@@ -83,6 +96,7 @@ impl Given {
             kafka_advertise: self.kafka_advertise,
             http: self.http.unwrap_or_else(|| Door::loopback(8080)),
             pack_after: self.pack_after.unwrap_or_default(),
+            cache: self.cache,
             gc_every: self.gc_every.unwrap_or_default(),
             gc_grace: self.gc_grace.unwrap_or(GC_GRACE_DEFAULT),
             log: self.log.unwrap_or_else(|| "warn".to_owned()),
@@ -122,6 +136,7 @@ impl Given {
             "data" => self.data = Some(plain(key, value)?.into()),
             "kafka" => self.kafka = Some(parsed(key, plain(key, value)?)?),
             "kafka-advertise" => self.kafka_advertise = Some(parsed(key, plain(key, value)?)?),
+            "cache" => self.cache = Some(parsed(key, plain(key, value)?)?),
             "http" => self.http = Some(parsed(key, plain(key, value)?)?),
             "gc-every" => self.gc_every = Some(parsed(key, plain(key, value)?)?),
             "gc-grace" => {
@@ -274,6 +289,23 @@ impl FromStr for GcEvery {
     }
 }
 
+/// How much memory bytes of blocks may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct CacheSize {
+    /// In bytes; 0: no cache.
+    pub(crate) bytes: u64,
+}
+
+impl FromStr for CacheSize {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let bytes = if text == "off" { Some(0) } else { parse_size(text) };
+        let bytes = bytes.ok_or_else(|| "expected a size (128MiB) or `off`".to_owned())?;
+        Ok(Self { bytes })
+    }
+}
+
 /// When data that is only in the journal is packed into blocks: as soon as one of the two is reached.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct PackAfter {
@@ -344,13 +376,14 @@ mod tests {
     #[test]
     fn every_key_is_read() {
         let text = "data = \"/srv\"\nkafka = \"0.0.0.0:9\"\nkafka-advertise = \"k.example:9\"\nhttp = \"off\"\n\
-                    pack-after = [\"64MiB\", \"10s\"]\nlog = \"debug\"\n";
+                    pack-after = [\"64MiB\", \"10s\"]\ncache = \"1GiB\"\nlog = \"debug\"\n";
         let given = Given::from_toml(text).ok().unwrap();
         assert_eq!(given.data, Some("/srv".into()));
         assert_eq!(given.http, Some(Door::Off));
         let (bytes, age) = (Some(64 << 20), Some(Duration::from_secs(10)));
         assert_eq!(given.pack_after, Some(PackAfter { bytes, age }));
         assert_eq!(given.kafka_advertise.unwrap().to_string(), "k.example:9");
+        assert_eq!(given.cache, Some(CacheSize { bytes: 1 << 30 }));
         assert_eq!(given.log.as_deref(), Some("debug"));
     }
 
@@ -366,6 +399,7 @@ mod tests {
         refused("\nhttp = \"here\"", 2, "expected HOST:PORT");
         refused("pack-after = [\"1MiB\", \"2MiB\"]", 1, "give one size, not two");
         refused("data = \"a\"\ndata = \"b\"", 2, "duplicate key");
+        refused("cache = \"much\"", 1, "expected a size (128MiB) or `off`");
         refused("kafka = 9092", 1, "must be text in quotes, not integer");
     }
 

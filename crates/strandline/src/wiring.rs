@@ -89,6 +89,7 @@ fn strands_options(settings: &Settings) -> strands::Options {
     strands::Options {
         pack_after_bytes: pack_after.bytes.unwrap_or(default.pack_after_bytes),
         pack_after_age: pack_after.age.or(default.pack_after_age),
+        cache_bytes: settings.cache.map_or(default.cache_bytes, |cache| cache.bytes),
         collect_every: match settings.gc_every {
             GcEvery::Off => None,
             GcEvery::Age(age) => Some(age),

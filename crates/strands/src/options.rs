@@ -46,7 +46,7 @@ impl Default for Options {
             overlay_bytes_max: 64 << 20,
             cache_bytes: 128 << 20,
             stage_bytes: 256 << 10,
-            stage_above_journal_bytes: 256 << 20,
+            stage_above_journal_bytes: 512 << 20,
             reserve_bytes: None,
             collect_every: Some(Duration::from_secs(15 * 60)),
             collect: CollectOptions::default(),

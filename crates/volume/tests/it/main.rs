@@ -12,6 +12,7 @@
 mod bed;
 mod conformance;
 mod failures;
+mod large;
 mod restarts;
 mod together;
 mod volumes;
