@@ -68,6 +68,12 @@ pub trait Objects: Debug + Send + Sync {
     /// be the old or the new one; after the others it is as it was.
     fn put(&self, name: &str, bytes: Bytes, condition: PutIf) -> Result<Version, ObjectPutError>;
 
+    /// Whether an object that was put with [`PutIf::Always`] is where it belongs, and all blocks that were put before
+    /// it. A store that delays nothing has it there when the put returns.
+    fn is_settled(&self, _name: &str) -> bool {
+        true
+    }
+
     /// Names of all objects that begin with `prefix`, in order of their bytes.
     ///
     /// # Errors

@@ -173,6 +173,30 @@ impl Log {
     ///
     /// [`OpenError::Damaged`] and [`OpenError::UnknownVersion`] leave the directory as it was.
     pub fn open(host: &Host, dir: &Path, options: Options) -> Result<(Self, Recovery), OpenError> {
+        Self::open_or_begin(host, dir, options, None)
+    }
+
+    /// Begins a log in `dir`, where there is none, whose first record will have the offset `first`: it goes on
+    /// from a log that is kept elsewhere. Durable on return.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError::Io`] of the kind `AlreadyExists` when there is a log.
+    pub fn create_at(
+        host: &Host,
+        dir: &Path,
+        options: Options,
+        first: Offset,
+    ) -> Result<Self, OpenError> {
+        Ok(Self::open_or_begin(host, dir, options, Some(first))?.0)
+    }
+
+    fn open_or_begin(
+        host: &Host,
+        dir: &Path,
+        options: Options,
+        first: Option<Offset>,
+    ) -> Result<(Self, Recovery), OpenError> {
         options.check()?;
         let io = |source| OpenError::Io { path: dir.to_owned(), source };
         host.disk.create_dir_all(dir).map_err(io)?;
@@ -182,13 +206,13 @@ impl Log {
         let Some(lock) = host.disk.lock(&dir.join(LOCK_NAME)).map_err(io)? else {
             return Err(OpenError::Locked { dir: dir.to_owned() });
         };
-        Self::open_locked(host, dir, options, lock.into())
+        Self::open_locked(host, dir, options, lock.into(), first)
     }
 
     /// Opens the log again in the directory that this handle has locked. This handle has ended.
     pub(crate) fn open_again(&self) -> Result<Self, OpenError> {
         let Core { host, dir, options, lock, .. } = &*self.core;
-        Ok(Self::open_locked(host, dir, options.clone(), Arc::clone(lock))?.0)
+        Ok(Self::open_locked(host, dir, options.clone(), Arc::clone(lock), None)?.0)
     }
 
     fn open_locked(
@@ -196,6 +220,7 @@ impl Log {
         dir: &Path,
         options: Options,
         lock: Arc<dyn DirLock>,
+        first: Option<Offset>,
     ) -> Result<(Self, Recovery), OpenError> {
         let io = |source| OpenError::Io { path: dir.to_owned(), source };
         let files = Files::new(host, options.open_files_max);
@@ -203,6 +228,12 @@ impl Log {
         // here, a cut above all, must still be so after a power cut.
         mutation::sync_dir(Step::SyncFound, host, dir).map_err(io)?;
         let mut recovered = recovery::recover(&files, dir)?;
+        if let Some(first) = first {
+            if recovered.report.segments > 0 {
+                return Err(io(std::io::ErrorKind::AlreadyExists.into()));
+            }
+            recovered.end.offset = first;
+        }
         let active = begin(&files, dir, &options, &recovered)?;
         recovered.cut();
         recovered.segments.push(Arc::clone(&active));

@@ -21,6 +21,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use host::{DirLock, Host, OpenMode};
+use strands::StoreId;
 
 use crate::failure::{Failure, Outcome};
 
@@ -145,6 +146,13 @@ pub(crate) struct Format {
 /// Random name of a data directory's contents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct DataId(u128);
+
+impl DataId {
+    /// As the block store knows it.
+    pub(crate) fn store_id(self) -> StoreId {
+        StoreId(self.0.to_be_bytes())
+    }
+}
 
 impl fmt::Display for DataId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -41,7 +41,7 @@ impl Stack {
         let blocks = Arc::new(
             Directory::open(host, &data.blocks()).map_err(|error| cannot("block store", &error))?,
         );
-        let options = strands_options(settings);
+        let options = strands_options(data, settings);
         let strands = Strands::open(host.clone(), &data.journal(), meta, blocks, options)
             .map_err(|error| cannot("journal", &error))?;
         let broker = Broker::open(strands.clone(), broker::Options::default())
@@ -83,10 +83,11 @@ impl remote::Volumes for OfferedVolumes {
     }
 }
 
-fn strands_options(settings: &Settings) -> strands::Options {
+fn strands_options(data: &DataDir, settings: &Settings) -> strands::Options {
     let default = strands::Options::default();
     let pack_after = settings.pack_after;
     strands::Options {
+        store_id: data.id().store_id(),
         pack_after_bytes: pack_after.bytes.unwrap_or(default.pack_after_bytes),
         pack_after_age: pack_after.age.or(default.pack_after_age),
         cache_bytes: settings.cache.map_or(default.cache_bytes, |cache| cache.bytes),

@@ -5,6 +5,7 @@
 //! the log, and what it lacks is always a suffix.
 
 use std::collections::BTreeMap;
+use std::sync::MutexGuard;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -47,7 +48,15 @@ impl Shared {
 
     /// Brings the rows of all commits before `durable`, which must be durable, into the meta store.
     pub(crate) fn apply(&self, durable: Position) -> Result<(), MetaError> {
-        let _in_order = lock(&self.applying);
+        self.apply_in_order(&lock(&self.applying), durable)
+    }
+
+    /// The same for who holds the lock already.
+    pub(crate) fn apply_in_order(
+        &self,
+        _in_order: &MutexGuard<'_, ()>,
+        durable: Position,
+    ) -> Result<(), MetaError> {
         loop {
             let ready = self.read_state().overlay.ready(durable, BATCH_ROWS);
             let Some((last, _)) = ready.last() else { return Ok(()) };

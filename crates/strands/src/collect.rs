@@ -3,18 +3,20 @@
 //! A round, one at a time, in this order:
 //!
 //! 1. look which blocks are in flight (`in_flight.rs`): minted, and not committed yet;
-//! 2. **mark** (`mark.rs`): read every extent; what they name is live. Also live is what the store's root
-//!    names;
+//! 2. **mark** (`mark.rs`): read every extent; what they name is live. Also live is what the store's roots
+//!    name;
 //! 3. wait until all that the mark has seen is durable: bytes that a truncate gave up are needed again if
 //!    a power cut takes the truncate back;
 //! 4. make sure that the store is still ours;
 //! 5. list the store: a block that is not live, was not in flight, and is older than the grace period is
 //!    dead. Names that were minted after step 1 are not looked at;
-//! 6. **sweep** (`sweep.rs`): delete the dead, a batch at a time;
+//! 6. if any is dead: see to it that the newest root in the store is newer than the mark, so that a node that is
+//!    restored from it needs none of them. (What only the root before needs is not kept: a node that is restored
+//!    from that one says so when such bytes are read.) Then **sweep** (`sweep.rs`): delete the dead, a batch at a time;
 //! 7. **rewrite** (`crate::compact`): blocks of which little lives, strands that lie in many small parts.
 //!    What that leaves behind is dead in the next round.
 //!
-//! Any failure up to step 5 ends the round, with nothing deleted.
+//! Any failure before the sweep ends the round, with nothing deleted.
 //!
 //! Why a dead block stays dead: extents only ever name blocks that were in flight, and names are never
 //! used again. Why the mark misses none although it reads page after page while commits go on: an extent that
@@ -35,6 +37,8 @@ use block_store::BlockName;
 
 use crate::compact::Candidates;
 use crate::error::{CollectError, CommitError};
+use crate::owner::TakeError;
+use crate::pack::PackError;
 use crate::shared::{Shared, lock};
 use crate::ticket::sync_error;
 use crate::types::Position;
@@ -253,8 +257,12 @@ impl Shared {
         if !options.dry_run {
             self.settle_mark()?;
         }
+        let marked = Position::of(self.log.positions().appended);
         let found = self.find(&live, &pinned, &in_flight, options, &mut collected)?;
         if !options.dry_run {
+            if !found.dead.is_empty() {
+                self.have_root_since(marked)?;
+            }
             self.sweep(&found.dead, &mut collected);
             let candidates = Candidates { sparse: found.sparse, scattered: live.scattered };
             self.rewrite(&candidates, options.rewrite_bytes_max, &mut collected);
@@ -267,12 +275,42 @@ impl Shared {
     fn settle_mark(&self) -> Result<(), CollectError> {
         let seen = self.log.positions().appended;
         let waited = self.log.ticket(seen).wait();
-        waited.map_err(|error| CollectError::Commit(sync_error(error)))
+        waited.map_err(|error| CollectError::Commit(sync_error(error)))?;
+        self.check_owner().map_err(|error| match error {
+            TakeError::Owner(error) => CollectError::Owner(error),
+            TakeError::Store(why) => CollectError::Store(why),
+        })
     }
 
-    /// Blocks that something else than an extent needs.
+    /// Blocks that a root names; they stay where they are.
     fn pinned_blocks(&self) -> Result<HashSet<BlockName>, CollectError> {
-        Ok(HashSet::new())
+        let last = self.last_root()?;
+        let roots = self.published_roots()?.into_iter().chain(last);
+        Ok(roots.flat_map(|root| root.blocks().collect::<Vec<_>>()).collect())
+    }
+
+    /// Makes sure that the newest root in the store is of `marked` or later: it needs nothing that was dead then.
+    fn have_root_since(&self, marked: Position) -> Result<(), CollectError> {
+        let reaches = || -> Result<bool, CollectError> {
+            Ok(self.published_roots()?.last().is_some_and(|root| root.position >= marked))
+        };
+        if reaches()? {
+            return Ok(());
+        }
+        let failed = |error: PackError| CollectError::Commit(error.answer());
+        self.pack_round().map_err(failed)?;
+        for _ in 0..ROOT_LOOKS {
+            if reaches()? {
+                return Ok(());
+            }
+            if let Some(why) = lock(&self.pack_stats).root_error.clone() {
+                return Err(CollectError::Store(why));
+            }
+            self.go_on_marking()?;
+            self.pause(ROOT_LOOK);
+            self.publish_waiting().map_err(failed)?;
+        }
+        Err(CollectError::Store("it has not got the newest root yet".to_owned()))
     }
 
     pub(crate) fn tell_collecting(&self, phase: CollectPhase, done: u64, total: Option<u64>) {
@@ -298,3 +336,7 @@ impl Shared {
         self.apply(done).map_err(|error| CommitError::Failed(error.to_string()))
     }
 }
+
+/// How often, and how many times, collection looks whether a root has reached the store.
+const ROOT_LOOK: Duration = Duration::from_millis(200);
+const ROOT_LOOKS: u32 = 300;

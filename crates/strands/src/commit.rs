@@ -279,8 +279,31 @@ pub(crate) enum DecodeError {
 /// Reads a record, giving each operation to `visit` in order; the whole record is checked.
 pub(crate) fn decode<'a>(
     record: &'a [u8],
-    mut visit: impl FnMut(RawOp<'a>),
+    visit: impl FnMut(RawOp<'a>),
 ) -> Result<(), DecodeError> {
+    let end = decode_operations(record, record.len(), visit)?;
+    if end == record.len() { Ok(()) } else { Err(DecodeError::Lengths) }
+}
+
+/// Reads a record of which only the part before its payload is there, as the ledger keeps it.
+pub(crate) fn decode_head<'a>(
+    head: &'a [u8],
+    visit: impl FnMut(RawOp<'a>),
+) -> Result<(), DecodeError> {
+    if head_of(head)?.len() != head.len() {
+        return Err(DecodeError::Lengths);
+    }
+    decode_operations(head, u32::MAX as usize, visit).map(drop)
+}
+
+/// The part of a record before its payload.
+pub(crate) fn head_of(record: &[u8]) -> Result<&[u8], DecodeError> {
+    let (_, payload_at) = read_head(record)?;
+    record.get(..payload_at as usize).ok_or(DecodeError::Lengths)
+}
+
+/// How many operations there are, and where the payload begins.
+fn read_head(record: &[u8]) -> Result<(u32, u32), DecodeError> {
     let mut head = Reader { rest: record };
     let version = head.u8()?;
     if version != VERSION {
@@ -291,8 +314,16 @@ pub(crate) fn decode<'a>(
     if domain != DOMAIN {
         return Err(DecodeError::Domain(domain));
     }
-    let count = head.u32()?;
-    let payload_at = head.u32()?;
+    Ok((head.u32()?, head.u32()?))
+}
+
+/// Shows the operations; returns where the payload ends, which is at most `limit`.
+fn decode_operations<'a>(
+    record: &'a [u8],
+    limit: usize,
+    mut visit: impl FnMut(RawOp<'a>),
+) -> Result<usize, DecodeError> {
+    let (count, payload_at) = read_head(record)?;
     let operations = record.get(HEAD_BYTES..payload_at as usize).ok_or(DecodeError::Lengths)?;
     let mut reader = Reader { rest: operations };
     let mut at = payload_at;
@@ -300,17 +331,13 @@ pub(crate) fn decode<'a>(
         let op = decode_op(&mut reader, at)?;
         if let RawOp::Write { len, .. } = op {
             at = at.checked_add(len).ok_or(DecodeError::Lengths)?;
-            if at as usize > record.len() {
+            if at as usize > limit {
                 return Err(DecodeError::Lengths);
             }
         }
         visit(op);
     }
-    if reader.rest.is_empty() && at as usize == record.len() {
-        Ok(())
-    } else {
-        Err(DecodeError::Lengths)
-    }
+    if reader.rest.is_empty() { Ok(at as usize) } else { Err(DecodeError::Lengths) }
 }
 
 /// Number of the only domain that a data directory has today.

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::owner::OwnerError;
 use crate::types::{Position, StrandId};
 
 /// Why the data path did not open.
@@ -32,15 +33,18 @@ pub enum OpenError {
         end: Position,
     },
     /// The meta store lacks commits that the journal has already let go.
-    #[error(
-        "the meta store is behind the journal ({applied} < {start}); restore both from the same moment"
-    )]
+    #[error("the meta store is behind the journal ({applied} < {start}); {why}")]
     ViewBehind {
         /// Up to where the meta store has come.
         applied: Position,
         /// Where the journal begins.
         start: Position,
+        /// Why it was not rebuilt from the block store.
+        why: String,
     },
+    /// The block store belongs to somebody else.
+    #[error(transparent)]
+    Owner(#[from] OwnerError),
     /// The meta store failed.
     #[error(transparent)]
     Meta(#[from] meta_store::MetaError),
@@ -102,6 +106,9 @@ pub enum CollectError {
     /// The block store failed.
     #[error("collection cannot use the block store: {0}")]
     Store(String),
+    /// The block store belongs to somebody else.
+    #[error("nothing was deleted: {0}")]
+    Owner(#[from] OwnerError),
     /// What the mark has seen could not be made durable.
     #[error(transparent)]
     Commit(#[from] CommitError),

@@ -68,25 +68,26 @@ impl Extent {
         value
     }
 
+    /// Whether its numbers can be.
+    pub(crate) fn is_sound(&self) -> bool {
+        let fits = self.at.checked_add(self.len).is_some_and(|end| end <= BLOCK_BYTES_MAX);
+        fits && self.len > 0 && self.start.checked_add(self.len.into()).is_some()
+    }
+
     fn decode(key: &[u8], value: &[u8]) -> Option<Self> {
         let start = u64::from_be_bytes(*key.get(8..)?.first_chunk()?);
         let value: &[u8; VALUE_BYTES] = value.try_into().ok()?;
         if value[0] != VERSION {
             return None;
         }
-        let len = u32::from_le_bytes(*value[25..].first_chunk()?);
-        let at = u32::from_le_bytes(*value[21..].first_chunk()?);
-        start.checked_add(len.into())?;
-        if len == 0 || at.checked_add(len)? > BLOCK_BYTES_MAX {
-            return None;
-        }
-        Some(Self {
+        let extent = Self {
             start,
-            len,
-            at,
+            len: u32::from_le_bytes(*value[25..].first_chunk()?),
+            at: u32::from_le_bytes(*value[21..].first_chunk()?),
             block: BlockName::from_bytes(value[1..].first_chunk()?),
             generation: Position::new(u64::from_le_bytes(*value[29..].first_chunk()?)),
-        })
+        };
+        extent.is_sound().then_some(extent)
     }
 }
 
@@ -192,6 +193,11 @@ pub(crate) fn truncate(commit: &mut Commit, strand: StrandId, old: &[Extent], le
             put(commit, strand, &extent.cut(extent.start, len));
         }
     }
+}
+
+/// Adds to `commit` the row that takes away the extent at `start`.
+pub(crate) fn remove(commit: &mut Commit, strand: StrandId, start: u64) {
+    commit.delete(EXTENTS, key(strand, start));
 }
 
 fn put(commit: &mut Commit, strand: StrandId, extent: &Extent) {

@@ -1,7 +1,13 @@
-//! Looking at one commit without opening the data path: for people and tools. Changes nothing.
+//! Looking at a commit, a root, a ledger without opening the data path: for people and tools. Changes nothing.
+
+use block_store::{BlockName, BlockStore};
 
 use crate::commit::{self, RawOp};
-use crate::types::{StrandId, Table};
+use crate::frames::StreamError;
+use crate::ledger::{self, Entry};
+use crate::owner::Owner;
+use crate::root::{Root, RootError};
+use crate::types::{Position, StoreId, StrandId, Table};
 
 /// One operation of a commit, as it lies in the journal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,6 +82,147 @@ pub fn inspect_commit<'a>(
 ) -> Result<(), String> {
     let shown = commit::decode(record, |op| visit(of_raw(record, op)));
     shown.map_err(|error| error.to_string())
+}
+
+/// A root of the store, as far as it is of interest to people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InspectedRoot {
+    /// Whose store it is.
+    pub store: StoreId,
+    /// The opening that made it.
+    pub epoch: u64,
+    /// Counts roots.
+    pub seq: u64,
+    /// All commits before this one are in it.
+    pub position: Position,
+    /// When the last of them was made: milliseconds since 1970.
+    pub time_ms: i64,
+    /// Whether a node can be restored from it alone.
+    pub complete: bool,
+    /// Of which position its checkpoint is.
+    pub checkpoint_at: Position,
+    /// Bytes of the checkpoint.
+    pub checkpoint_bytes: u64,
+    /// Bytes of the ledger since then.
+    pub ledger_bytes: u64,
+    /// The blocks that hold both, in order.
+    pub blocks: Vec<BlockName>,
+}
+
+/// Shows the content of a root object.
+///
+/// # Errors
+///
+/// [`RootError`] with the byte that is wrong.
+pub fn inspect_root(content: &[u8]) -> Result<InspectedRoot, RootError> {
+    let root = Root::decode(content)?;
+    let mut blocks: Vec<_> = root.blocks().collect();
+    blocks.dedup();
+    Ok(InspectedRoot {
+        store: root.store,
+        epoch: root.epoch,
+        seq: root.seq,
+        position: root.position,
+        time_ms: root.time_ms,
+        complete: root.complete,
+        checkpoint_at: root.checkpoint_at,
+        checkpoint_bytes: root.checkpoint.len(),
+        ledger_bytes: root.ledger.len(),
+        blocks,
+    })
+}
+
+/// One entry of a ledger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InspectedEntry {
+    /// A commit.
+    Commit {
+        /// Its number.
+        at: Position,
+        /// When it was made: milliseconds since 1970.
+        time_ms: i64,
+        /// How many operations it had.
+        operations: u64,
+    },
+    /// Bytes that lay in the journal at the end of the section, and where they are.
+    Packed {
+        /// Which strand.
+        strand: StrandId,
+        /// Where in it.
+        start: u64,
+        /// How many bytes.
+        len: u32,
+        /// In which block.
+        block: BlockName,
+        /// Where in its payload.
+        at: u32,
+        /// The newest commit whose bytes they are.
+        generation: Position,
+    },
+    /// The end of a section.
+    End {
+        /// All commits before this one were told of.
+        at: Position,
+        /// When the last of them was made: milliseconds since 1970.
+        time_ms: i64,
+        /// Whether a round of packing was complete.
+        complete: bool,
+    },
+}
+
+/// Why a ledger was not shown to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum InspectLedgerError {
+    /// The content is not a root.
+    #[error(transparent)]
+    Root(#[from] RootError),
+    /// The ledger cannot be read.
+    #[error(transparent)]
+    Stream(#[from] StreamError),
+}
+
+/// Shows the entries of the ledger that the content of a root object names.
+///
+/// # Errors
+///
+/// What was shown until then is in it.
+pub fn inspect_ledger(
+    blocks: &dyn BlockStore,
+    content: &[u8],
+    mut visit: impl FnMut(InspectedEntry),
+) -> Result<(), InspectLedgerError> {
+    let root = Root::decode(content)?;
+    ledger::read(blocks, &root, |entry| -> Result<_, InspectLedgerError> {
+        visit(match entry {
+            Entry::Commit { at, time_ms, head } => {
+                let mut operations = 0;
+                if let Err(error) = commit::decode_head(head, |_| operations += 1) {
+                    return Ok(Err(error.to_string()));
+                }
+                InspectedEntry::Commit { at, time_ms, operations }
+            }
+            Entry::Packed { strand, extent } => InspectedEntry::Packed {
+                strand,
+                start: extent.start,
+                len: extent.len,
+                block: extent.block,
+                at: extent.at,
+                generation: extent.generation,
+            },
+            Entry::End { at, time_ms, complete } => InspectedEntry::End { at, time_ms, complete },
+        });
+        Ok(Ok(()))
+    })
+}
+
+/// Shows the content of the object that says whose a store is: its owner, the opening, and when it took the store
+/// (milliseconds since 1970).
+///
+/// # Errors
+///
+/// A sentence that says what is wrong, and where.
+pub fn inspect_owner(content: &[u8]) -> Result<(StoreId, u64, i64), String> {
+    Owner::decode(content).map(|owner| (owner.store, owner.epoch, owner.time_ms))
 }
 
 fn of_raw<'a>(record: &'a [u8], op: RawOp<'a>) -> InspectedOp<'a> {

@@ -25,18 +25,25 @@
 mod admit;
 mod apply;
 mod cached;
+mod checkpoint;
 mod collect;
 mod commit;
 mod compact;
 mod error;
 mod extents;
+mod frames;
 mod inspect;
+mod ledger;
 mod options;
 mod overlay;
+mod owner;
 mod pack;
 mod pieces;
+mod publish;
 mod read;
 mod recover;
+mod restore;
+mod root;
 mod run;
 mod shared;
 mod staged;
@@ -53,11 +60,18 @@ pub use collect::{
 };
 pub use commit::Commit;
 pub use error::{CollectError, CommitError, OpenError, ReadError};
-pub use inspect::{InspectedOp, inspect_commit};
+pub use frames::StreamError;
+pub use inspect::{
+    InspectLedgerError, InspectedEntry, InspectedOp, InspectedRoot, inspect_commit, inspect_ledger,
+    inspect_owner, inspect_root,
+};
 pub use options::Options;
+pub use owner::OwnerError;
 pub use recover::Recovery;
+pub use restore::{LoadError, Rebuilt, RestoreError, RestoreStep, Restored, SkippedRoot, restore};
+pub use root::RootError;
 pub use staged::Staged;
 pub use status::Status;
 pub use strands::Strands;
 pub use ticket::Ticket;
-pub use types::{Opening, Order, Position, Positions, StrandId, Table};
+pub use types::{Opening, Order, Position, Positions, StoreId, StrandId, Table};

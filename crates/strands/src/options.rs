@@ -3,10 +3,15 @@
 use std::time::Duration;
 
 use crate::collect::CollectOptions;
+use crate::types::StoreId;
 
 /// How much may pile up where, and when packing starts.
 #[derive(Clone, Debug)]
 pub struct Options {
+    /// Whose block store it is: the data directory's id.
+    pub store_id: StoreId,
+    /// Take the block store over, whoever it belonged to.
+    pub take_over: bool,
     /// Of the journal itself.
     pub log: durable_log::Options,
     /// Pack when the journal holds this many bytes.
@@ -38,6 +43,8 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
+            store_id: StoreId::default(),
+            take_over: false,
             log: durable_log::Options::default(),
             pack_after_bytes: 256 << 20,
             pack_after_age: None,

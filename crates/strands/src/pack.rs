@@ -8,8 +8,11 @@
 //! 1. put the block, durable when it returns;
 //! 2. commit the extents: under the strands' extent locks and the state's lock it is looked again which
 //!    of the block's bytes are still current, and only those get extents;
-//! 3. when all of P is packed: wait until these commits are durable, bring the meta store past them and
-//!    sync it, and only then trim the journal to T.
+//! 3. when all of P is packed: write what the journal told up to P to the ledger (`ledger.rs`), and from time to time
+//!    a checkpoint, and commit where that lies;
+//! 4. wait until these commits are durable, bring the meta store past them and sync it, and only then trim the
+//!    journal to T;
+//! 5. put the root into the store, from which a node can be restored as of P (`publish.rs`).
 //!
 //! The bytes are in hand then, so the newest of them also go into the cache.
 //!
@@ -27,11 +30,14 @@ use std::time::Duration;
 use block_store::{BLOCK_BYTES_MAX, BLOCK_PIECES_MAX, Block, PutError};
 use bytes::Bytes;
 use durable_log::{Location, SegmentInfo};
+use meta_store::Snapshot;
 
 use crate::cached::{Cache, WORTH_BYTES};
 use crate::commit::{Commit, Op};
 use crate::error::{CommitError, ReadError};
 use crate::extents::{self, Extent};
+use crate::ledger::Section;
+use crate::owner::OwnerError;
 use crate::pieces::{Piece, Placed};
 use crate::run::{Part, Run, build};
 use crate::shared::{PackTrouble, REMOVED, Shared, State, lock, removed_key};
@@ -57,6 +63,9 @@ pub(crate) enum PackError {
     /// The commit of the extents failed.
     #[error(transparent)]
     Commit(#[from] CommitError),
+    /// The store belongs to somebody else.
+    #[error(transparent)]
+    Owner(#[from] OwnerError),
     /// The server stops; the next start goes on.
     #[error("the server is stopping")]
     Stopping,
@@ -72,6 +81,7 @@ impl PackError {
             | Self::StoreFull(_)
             | Self::Store(_)
             | Self::Read(_)
+            | Self::Owner(_)
             | Self::Stopping => CommitError::Failed(format!("packing the journal: {self}")),
         }
     }
@@ -94,6 +104,15 @@ struct Round {
     warm_from: Location,
 }
 
+/// All that there is at one position.
+struct Moment {
+    at: Position,
+    /// What lies in the journal.
+    pieces: Vec<Placed>,
+    /// The rows, when they were asked for.
+    rows: Option<Box<dyn Snapshot>>,
+}
+
 impl Shared {
     /// Body of the packer's thread.
     pub(crate) fn run_packer(&self) {
@@ -101,7 +120,7 @@ impl Shared {
             self.pack_hinted.store(false, Ordering::Release);
             // One does not wait for the other: a strand that cannot be cleaned fills no journal.
             let cleaned = self.clean_removed();
-            let packed = if self.is_due() { self.pack_round() } else { Ok(()) };
+            let packed = if self.is_due() { self.pack_round() } else { self.publish_waiting() };
             let failed = cleaned.is_err() || packed.is_err();
             for error in [&cleaned, &packed].into_iter().filter_map(|result| result.as_ref().err())
             {
@@ -121,6 +140,15 @@ impl Shared {
         }
     }
 
+    /// Tries again to put a root into the store that did not take it.
+    pub(crate) fn publish_waiting(&self) -> Result<(), PackError> {
+        if !self.root_waits.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let _one_at_a_time = lock(&self.packing);
+        self.publish_root()
+    }
+
     /// Asks for a look at the triggers now. Cheap when it was asked for already.
     pub(crate) fn want_packing(&self) {
         if !self.pack_hinted.swap(true, Ordering::AcqRel) {
@@ -131,6 +159,11 @@ impl Shared {
 
     /// Packs everything that is in the journal now, whatever the triggers say, and trims.
     pub(crate) fn pack_round(&self) -> Result<(), PackError> {
+        self.pack_with_checkpoint(false)
+    }
+
+    /// The same, with a checkpoint if one is `wanted`, also when none is due.
+    pub(crate) fn pack_with_checkpoint(&self, wanted: bool) -> Result<(), PackError> {
         let _one_at_a_time = lock(&self.packing);
         // Without room for a new segment, those that are sealed already may still be let go.
         let rolled = self.log.roll().map_err(|error| PackError::Commit(sync_error(error)));
@@ -141,29 +174,46 @@ impl Shared {
             self.pack_in_steps()?;
         }
         rolled?;
-        self.pack_moment()?;
-        let mut state = self.write_state();
-        let now = self.host.clock.monotonic();
-        state.unpacked_since = (state.pieces.count() > 0).then_some(now);
-        Ok(())
+        self.pack_moment(wanted)?;
+        {
+            let mut state = self.write_state();
+            let now = self.host.clock.monotonic();
+            state.unpacked_since = (state.pieces.count() > 0).then_some(now);
+        }
+        self.publish_root()
     }
 
     /// Packs and lets go one sealed segment after the other, so that each gives some room back.
     fn pack_in_steps(&self) -> Result<(), PackError> {
         for segment in self.sealed() {
             let before = Position::of(segment.next);
-            self.verify_before(before)?;
+            let mut ledger = self.begin_step(before)?;
+            self.verify_before(before, &mut ledger)?;
             let pieces = self.read_state().pieces.written_before(before);
-            self.pack_pieces(pieces, before)?;
+            self.pack_pieces(pieces, before, None)?;
+            ledger.end(None, false)?;
             self.trim_before(before)?;
         }
         Ok(())
     }
 
-    /// Packs all that lies in the journal at one moment, and lets the sealed segments go.
-    fn pack_moment(&self) -> Result<(), PackError> {
+    /// Packs all that lies in the journal at one moment, tells the ledger, and lets the sealed segments go.
+    fn pack_moment(&self, checkpoint_wanted: bool) -> Result<(), PackError> {
         // First, so that what is trimmed was there at the moment.
         let sealed = self.sealed().last().map(|segment| Position::of(segment.next));
+        let plan = self.plan_ledger(checkpoint_wanted)?;
+        let Moment { at, pieces, rows } = self.moment(plan.with_checkpoint)?;
+        let mut ledger = self.begin_section(plan, at)?;
+        self.verify_before(at, &mut ledger)?;
+        self.pack_pieces(pieces, at, Some(&mut ledger))?;
+        ledger.end(rows.as_deref(), true)?;
+        sealed.map_or(Ok(()), |sealed| self.trim_before(sealed))
+    }
+
+    /// Takes the moment of a round; what happened before it is durable when this returns.
+    fn moment(&self, with_rows: bool) -> Result<Moment, PackError> {
+        // Until the rows are taken, nothing that is newer may reach the meta store.
+        let in_order = with_rows.then(|| lock(&self.applying));
         let (at, pieces) = {
             // Commits are appended under the same lock.
             let state = self.read_state();
@@ -171,17 +221,28 @@ impl Shared {
             (at, state.pieces.written_before(at))
         };
         self.wait_durable(at)?;
-        self.verify_before(at)?;
-        self.pack_pieces(pieces, at)?;
-        sealed.map_or(Ok(()), |sealed| self.trim_before(sealed))
+        let store = |error: meta_store::MetaError| PackError::Store(error.to_string());
+        let rows = match &in_order {
+            Some(in_order) => {
+                self.apply_in_order(in_order, at).map_err(store)?;
+                Some(self.meta.snapshot().map_err(store)?)
+            }
+            None => None,
+        };
+        Ok(Moment { at, pieces, rows })
     }
 
     fn sealed(&self) -> Vec<SegmentInfo> {
         self.log.segments().into_iter().filter(|segment| segment.sealed).collect()
     }
 
-    /// Packs these pieces, which commits before `before` wrote.
-    fn pack_pieces(&self, pieces: Vec<Placed>, before: Position) -> Result<(), PackError> {
+    /// Packs these pieces, which commits before `before` wrote, and tells the ledger where they went.
+    fn pack_pieces(
+        &self,
+        pieces: Vec<Placed>,
+        before: Position,
+        mut ledger: Option<&mut Section<'_>>,
+    ) -> Result<(), PackError> {
         let newest = pieces.iter().map(|placed| placed.piece.at.get()).max().unwrap_or(0);
         let warm_bytes = self.cache.as_ref().map_or(0, Cache::warm_bytes);
         let round = Round { before, warm_from: Location::new(newest.saturating_sub(warm_bytes)) };
@@ -191,7 +252,10 @@ impl Shared {
                 return Err(PackError::Stopping);
             }
             let runs = self.fill_block(&mut pieces)?;
-            self.settle_block(runs, round)?;
+            let packed = self.settle_block(runs, round)?;
+            if let Some(ledger) = &mut ledger {
+                ledger.packed(&packed)?;
+            }
             self.progress.notify_waiters();
         }
         Ok(())
@@ -208,17 +272,20 @@ impl Shared {
     }
 
     /// Checks the journal's checksums up to `before`. Pieces are read without them, and a damaged one must
-    /// not get a block's checksum and then lose the journal's.
-    fn verify_before(&self, before: Position) -> Result<(), PackError> {
-        let start = self.log.positions().start;
-        let checked = self.log.iter(start).and_then(|mut records| {
-            while records.next()?.is_some_and(|record| record.offset < before.offset()) {}
-            Ok(())
-        });
-        checked.map_err(|error| PackError::Store(error.to_string()))
+    /// not get a block's checksum and then lose the journal's. The same look tells the ledger what happened.
+    fn verify_before(&self, before: Position, ledger: &mut Section<'_>) -> Result<(), PackError> {
+        let damaged = |error: durable_log::ReadError| PackError::Store(error.to_string());
+        let mut records = self.log.iter(self.log.positions().start).map_err(damaged)?;
+        while let Some(record) = records.next().map_err(damaged)? {
+            if record.offset >= before.offset() {
+                break;
+            }
+            ledger.commit(&record)?;
+        }
+        Ok(())
     }
 
-    fn wait_durable(&self, position: Position) -> Result<(), PackError> {
+    pub(crate) fn wait_durable(&self, position: Position) -> Result<(), PackError> {
         let waited = self.log.ticket(position.offset()).wait();
         waited.map_err(|error| PackError::Commit(sync_error(error)))
     }
@@ -267,39 +334,55 @@ impl Shared {
     }
 
     /// Writes runs into one block, or into several when a single run is longer than a block.
-    fn settle_block(&self, runs: Vec<Run>, round: Round) -> Result<(), PackError> {
+    /// Returns where they are.
+    fn settle_block(
+        &self,
+        runs: Vec<Run>,
+        round: Round,
+    ) -> Result<Vec<(StrandId, Extent)>, PackError> {
         let whole: u64 = runs.iter().map(|run| u64::from(run.len)).sum();
         if whole <= u64::from(BLOCK_BYTES_MAX) {
             return self.put_and_commit(&runs, round);
         }
+        let mut packed = Vec::new();
         for run in &runs {
             for slice in run.split(BLOCK_BYTES_MAX) {
-                self.put_and_commit(&[slice], round)?;
+                packed.extend(self.put_and_commit(&[slice], round)?);
             }
         }
-        Ok(())
+        Ok(packed)
     }
 
-    fn put_and_commit(&self, runs: &[Run], round: Round) -> Result<(), PackError> {
+    fn put_and_commit(
+        &self,
+        runs: &[Run],
+        round: Round,
+    ) -> Result<Vec<(StrandId, Extent)>, PackError> {
         // In flight until the extents are committed, or the block is given up.
         let minted = self.block_mint.mint();
         let (block, extents) =
             build(minted.name(), runs).map_err(|error| PackError::Store(error.to_string()))?;
         let bytes: u64 = runs.iter().map(|run| u64::from(run.len)).sum();
-        self.blocks.put(&block).map_err(|error| match error {
-            PutError::NoSpace { .. } => PackError::NoSpace(error.to_string()),
-            PutError::Full { .. } => PackError::StoreFull(error.to_string()),
-            PutError::AlreadyExists { .. } | PutError::Io { .. } => {
-                PackError::Store(error.to_string())
-            }
-        })?;
+        self.put_block(&block)?;
         let fills = self.warm(runs, round.warm_from);
         let current = self.commit_extents(&extents, round.before)?;
         bring(&fills, &block, &current);
         let mut stats = lock(&self.pack_stats);
         stats.blocks += 1;
         stats.bytes += bytes;
-        Ok(())
+        Ok(extents)
+    }
+
+    /// Puts a block, durable when it returns, unless the store is not ours any more.
+    pub(crate) fn put_block(&self, block: &Block) -> Result<(), PackError> {
+        self.not_fenced()?;
+        self.blocks.put(block).map_err(|error| match error {
+            PutError::NoSpace { .. } => PackError::NoSpace(error.to_string()),
+            PutError::Full { .. } => PackError::StoreFull(error.to_string()),
+            PutError::AlreadyExists { .. } | PutError::Io { .. } => {
+                PackError::Store(error.to_string())
+            }
+        })
     }
 
     /// Begins to bring into the cache what of these runs is newest. Before it is looked which bytes are

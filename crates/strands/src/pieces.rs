@@ -90,6 +90,26 @@ impl Pieces {
         found
     }
 
+    /// Whether there are the same bytes of the same strands, however they are cut and wherever they lie.
+    pub(crate) fn covers_the_same_as(&self, other: &Self) -> bool {
+        let covered = |start: &u64, piece: &Piece| (*start, *start + u64::from(piece.len));
+        let joined = |pieces: &BTreeMap<u64, Piece>| {
+            let mut runs: Vec<(u64, u64)> = Vec::new();
+            for (start, end) in pieces.iter().map(|(start, piece)| covered(start, piece)) {
+                match runs.last_mut() {
+                    Some(last) if last.1 == start => last.1 = end,
+                    _ => runs.push((start, end)),
+                }
+            }
+            runs
+        };
+        self.bytes == other.bytes
+            && self.strands.len() == other.strands.len()
+            && self.strands.iter().all(|(strand, pieces)| {
+                other.strands.get(strand).is_some_and(|others| joined(pieces) == joined(others))
+            })
+    }
+
     /// Number of pieces.
     pub(crate) fn count(&self) -> usize {
         self.count

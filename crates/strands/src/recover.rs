@@ -19,12 +19,13 @@ use crate::error::{OpenError, ReadError};
 use crate::options::Options;
 use crate::pack::removed_strands;
 use crate::pieces::{Piece, Pieces};
+use crate::restore::{self, Rebuilt};
 use crate::shared::{Mint, Shared, State, lock, stamped};
 use crate::types::{Opening, Position, Table};
 
 /// Rows about the node itself.
 pub(crate) const NODE: Table = Table(0);
-const OPENING_KEY: &[u8] = b"opening";
+pub(crate) const OPENING_KEY: &[u8] = b"opening";
 pub(crate) const MINT_KEY: &[u8] = b"next strand";
 
 /// What the start found.
@@ -40,6 +41,8 @@ pub struct Recovery {
     pub replayed: u64,
     /// An unacknowledged tail that was cut and kept aside.
     pub torn: Option<Torn>,
+    /// The meta store was empty, and was rebuilt from the block store.
+    pub rebuilt: Option<Rebuilt>,
 }
 
 /// Opens the journal in `dir` and everything that follows from it. No thread runs yet.
@@ -58,9 +61,12 @@ pub(crate) fn open(
     if applied > end {
         return Err(OpenError::ViewAhead { applied, end });
     }
-    if applied < start {
-        return Err(OpenError::ViewBehind { applied, start });
-    }
+    let (applied, rebuilt) = if applied < start {
+        let rebuilt = rebuild(&log, dir, &*meta, &*blocks, applied)?;
+        (rebuilt.position, Some(rebuilt))
+    } else {
+        (applied, None)
+    };
     let mut replay = Replay::new(dir, &*meta, applied);
     replay.scan(&log)?;
     replay.flush(end)?;
@@ -71,6 +77,7 @@ pub(crate) fn open(
         bytes: found.bytes,
         replayed,
         torn: found.torn,
+        rebuilt,
     };
     let now = host.clock.monotonic();
     let unpacked_since = (pieces.count() > 0).then_some(now);
@@ -93,6 +100,26 @@ pub(crate) fn open(
     Ok(shared)
 }
 
+/// Rebuilds a meta store that lacks what the journal has let go, if it is empty.
+fn rebuild(
+    log: &Log,
+    dir: &Path,
+    meta: &dyn MetaStore,
+    blocks: &dyn BlockStore,
+    applied: Position,
+) -> Result<Rebuilt, OpenError> {
+    let start = Position::of(log.positions().start);
+    let behind = |why| OpenError::ViewBehind { applied, start, why };
+    if applied > Position::START {
+        let why = "remove the meta store, and it is rebuilt from the block store".to_owned();
+        return Err(behind(why));
+    }
+    tracing::warn!(
+        "the meta store is empty and the journal is not; it is rebuilt from the block store"
+    );
+    restore::rebuild(log, dir, meta, blocks).map_err(behind)
+}
+
 /// Size of the disk that `dir` is or will be on.
 fn disk_bytes(host: &Host, dir: &Path) -> Result<u64, OpenError> {
     host.disk
@@ -108,25 +135,26 @@ fn announce(shared: &Shared) -> Result<(), OpenError> {
     commit.put(NODE, OPENING_KEY, encode_opening(shared.opening));
     shared.commit(commit)?;
     shared.log.sync().map_err(|error| OpenError::FirstCommit(crate::ticket::sync_error(error)))?;
+    shared.take_store()?;
     let now = shared.host.clock.monotonic();
     let removed = removed_strands(shared)?;
     shared.write_state().removed.extend(removed.into_iter().map(|strand| (strand, now)));
     Ok(())
 }
 
-struct Replay<'a> {
+pub(crate) struct Replay<'a> {
     dir: &'a Path,
     meta: &'a dyn MetaStore,
     /// Commits before this one are in the meta store.
     applied: Position,
-    pieces: Pieces,
+    pub(crate) pieces: Pieces,
     rows: BTreeMap<(Table, Bytes), Option<Vec<u8>>>,
     rows_bytes: usize,
     replayed: u64,
 }
 
 impl<'a> Replay<'a> {
-    fn new(dir: &'a Path, meta: &'a dyn MetaStore, applied: Position) -> Self {
+    pub(crate) fn new(dir: &'a Path, meta: &'a dyn MetaStore, applied: Position) -> Self {
         let pieces = Pieces::default();
         Self { dir, meta, applied, pieces, rows: BTreeMap::new(), rows_bytes: 0, replayed: 0 }
     }
@@ -147,13 +175,14 @@ impl<'a> Replay<'a> {
             OpenError::Commit { path: self.dir.to_owned(), position: at, why: error.to_string() }
         })?;
         self.replayed += u64::from(is_new);
-        if self.rows_bytes > REPLAY_BATCH_BYTES {
+        if self.has_enough_rows() {
             self.flush(Position::new(at.get() + 1))?;
         }
         Ok(())
     }
 
-    fn op(&mut self, op: RawOp<'_>, at: Position, record: Location, is_new: bool) {
+    /// Applies one operation of the commit at `at`, whose record begins at `record`.
+    pub(crate) fn op(&mut self, op: RawOp<'_>, at: Position, record: Location, is_new: bool) {
         match op {
             RawOp::Put { table, key, value } if is_new => {
                 self.row(table, key, Some(stamped(at, value)));
@@ -178,8 +207,23 @@ impl<'a> Replay<'a> {
         self.rows.insert((table, Bytes::copy_from_slice(key)), value);
     }
 
+    /// Whether it is time to bring the rows into the meta store.
+    pub(crate) fn has_enough_rows(&self) -> bool {
+        self.rows_bytes > REPLAY_BATCH_BYTES
+    }
+
     /// Brings the rows so far into the meta store, which then has everything before `end`.
     fn flush(&mut self, end: Position) -> Result<(), OpenError> {
+        let batch = self.take_rows();
+        if self.applied < end {
+            self.meta.commit(&batch, Applied(end.get()))?;
+            self.applied = end;
+        }
+        Ok(())
+    }
+
+    /// The changes of rows so far.
+    pub(crate) fn take_rows(&mut self) -> Batch {
         let mut batch = Batch::new();
         for ((table, key), value) in std::mem::take(&mut self.rows) {
             let table = meta_store::Table(table.0);
@@ -189,11 +233,7 @@ impl<'a> Replay<'a> {
             };
         }
         self.rows_bytes = 0;
-        if self.applied < end {
-            self.meta.commit(&batch, Applied(end.get()))?;
-            self.applied = end;
-        }
-        Ok(())
+        batch
     }
 }
 
@@ -235,7 +275,7 @@ fn next_opening(
     Ok((opening, Mint { next, reserved: next }))
 }
 
-fn encode_opening(opening: Opening) -> Vec<u8> {
+pub(crate) fn encode_opening(opening: Opening) -> Vec<u8> {
     let mut value = vec![OPENING_VERSION, u8::from(opening.run.is_some())];
     value.extend_from_slice(&opening.epoch.to_le_bytes());
     value.extend_from_slice(&opening.unclean_starts.to_le_bytes());
@@ -244,7 +284,7 @@ fn encode_opening(opening: Opening) -> Vec<u8> {
     value
 }
 
-fn decode_opening(value: &[u8]) -> Result<Opening, ReadError> {
+pub(crate) fn decode_opening(value: &[u8]) -> Result<Opening, ReadError> {
     let number = |at: usize| Some(u64::from_le_bytes(*value.get(at..)?.first_chunk()?));
     let read = || {
         let [OPENING_VERSION, has_run @ (0 | 1), ..] = *value else { return None };

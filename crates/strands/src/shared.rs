@@ -22,6 +22,7 @@ use crate::error::{CommitError, ReadError};
 use crate::extents::{self, Rows};
 use crate::options::Options;
 use crate::overlay::{Overlay, RowChange};
+use crate::owner::Ownership;
 use crate::pieces::{Piece, Pieces};
 use crate::recover::Recovery;
 use crate::staged::Staged;
@@ -59,6 +60,11 @@ pub(crate) struct Shared {
     pub(crate) collection: Mutex<Collection>,
     /// Payload that went into blocks of its own since the start.
     pub(crate) staged_bytes: AtomicU64,
+    /// The newest root is not in the store yet.
+    pub(crate) root_waits: AtomicBool,
+    /// The name of the last root that the store took.
+    pub(crate) root_put: Mutex<Option<String>>,
+    pub(crate) ownership: Mutex<Ownership>,
     /// Told when the journal, the overlay or the disk got room.
     pub(crate) progress: Notify,
     /// The durable position, for those who wait asynchronously; `None` when there will be no more.
@@ -100,6 +106,8 @@ pub(crate) struct PackStats {
     pub(crate) blocks: u64,
     pub(crate) bytes: u64,
     pub(crate) last_error: Option<PackTrouble>,
+    /// Why the newest root is not in the store.
+    pub(crate) root_error: Option<String>,
 }
 
 /// Why the last round of packing failed.
@@ -136,6 +144,7 @@ impl Shared {
     ) -> Self {
         let durable = Position::of(log.positions().durable);
         let cache = (options.cache_bytes > 0).then(|| Cache::new(options.cache_bytes));
+        let ownership = Ownership::new(&*host.random);
         Self {
             host,
             dir,
@@ -157,6 +166,10 @@ impl Shared {
             pack_stats: Mutex::default(),
             collection: Mutex::default(),
             staged_bytes: AtomicU64::new(0),
+            // As far as is known: a former run may have left one.
+            root_waits: AtomicBool::new(true),
+            root_put: Mutex::default(),
+            ownership: Mutex::new(ownership),
             progress: Notify::new(),
             durable: watch::Sender::new(Some(durable)),
             applying: Mutex::new(()),

@@ -107,7 +107,7 @@ impl Shared {
             u64::try_from(payload_bytes).is_ok_and(|len| len >= self.options.stage_bytes);
         let under_pressure =
             || self.log.stats().segment_bytes >= self.options.stage_above_journal_bytes;
-        is_large && (waits_for_sync || under_pressure())
+        is_large && (waits_for_sync || under_pressure()) && self.not_fenced().is_ok()
     }
 
     /// Puts payload into blocks of its own; into none if the store takes none.

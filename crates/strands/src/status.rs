@@ -41,6 +41,10 @@ pub struct Status {
     pub pack_error: Option<String>,
     /// The block cache; `None`: there is none.
     pub cache: Option<CacheStatus>,
+    /// Up to where, and of which time (milliseconds since 1970), a node could be restored from the store.
+    pub restorable: Option<(Position, i64)>,
+    /// Why the newest root is not in the store, if it is not.
+    pub root_error: Option<String>,
     /// Syncs of the journal that failed since the start.
     pub failed_syncs: u64,
     /// Which opening this is.
@@ -54,6 +58,8 @@ impl Shared {
         let log = self.log.stats();
         let usage = self.blocks.usage();
         let packed = lock(&self.pack_stats).clone();
+        let restorable = self.published_roots().ok().and_then(|roots| roots.last().cloned());
+        let restorable = restorable.map(|root| (root.position, root.time_ms));
         let now = self.host.clock.monotonic();
         let state = self.read_state();
         Status {
@@ -72,6 +78,8 @@ impl Shared {
             staged_bytes: self.staged_bytes.load(Ordering::Relaxed),
             pack_error: packed.last_error.map(|trouble| trouble.why),
             cache: self.cache.as_ref().map(Cache::status),
+            restorable,
+            root_error: packed.root_error,
             failed_syncs: log.failed_syncs,
             opening: self.opening,
             recovery: self.recovery.clone(),

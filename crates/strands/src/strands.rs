@@ -285,6 +285,11 @@ impl Strands {
         self.shared.collection()
     }
 
+    /// The same, with a checkpoint of the rows, so that a restore has little to read.
+    pub fn checkpoint_now(&self) -> Result<(), CommitError> {
+        self.shared.pack_with_checkpoint(true).map_err(|error| error.answer())
+    }
+
     async fn fetch(&self, plan: ReadPlan) -> Result<Bytes, ReadError> {
         if plan.is_at_hand() {
             return self.shared.fetch(plan);

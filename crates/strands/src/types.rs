@@ -68,11 +68,28 @@ impl StrandId {
     pub const fn get(self) -> u64 {
         self.0
     }
+
+    /// Whether it is one that the data path keeps for itself: the ledger and its checkpoints. They are not minted,
+    /// and a root in the store names the blocks that they lie in, so that they must stay in those.
+    pub const fn is_reserved(self) -> bool {
+        self.0 > u64::MAX - 256
+    }
 }
 
 impl fmt::Display for StrandId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "strand {}", self.0)
+    }
+}
+
+/// Names the data directory that a block store belongs to, wherever it is moved.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct StoreId(pub [u8; 16]);
+
+/// 32 hexadecimal digits.
+impl fmt::Display for StoreId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", u128::from_be_bytes(self.0))
     }
 }
 

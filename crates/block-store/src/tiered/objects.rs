@@ -133,6 +133,12 @@ impl Objects for Shared {
         }
     }
 
+    fn is_settled(&self, name: &str) -> bool {
+        !name
+            .parse()
+            .is_ok_and(|name: ObjectName| self.state().staging.objects().contains_key(&name))
+    }
+
     fn list(&self, prefix: &str) -> Result<Vec<String>, ObjectListError> {
         if !is_prefix(prefix) {
             return Err(ObjectListError::BadName { prefix: prefix.to_owned() });

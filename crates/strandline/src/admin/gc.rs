@@ -54,7 +54,9 @@ pub(super) async fn show(State(admin): State<Arc<Admin>>) -> Response {
 
 fn status_of(error: &CollectError) -> StatusCode {
     match error {
-        CollectError::Busy | CollectError::NotOurs { .. } => StatusCode::CONFLICT,
+        CollectError::Busy | CollectError::NotOurs { .. } | CollectError::Owner(_) => {
+            StatusCode::CONFLICT
+        }
         CollectError::Stopping => StatusCode::SERVICE_UNAVAILABLE,
         CollectError::Mark(_) | CollectError::Store(_) | CollectError::Commit(_) => {
             StatusCode::INTERNAL_SERVER_ERROR

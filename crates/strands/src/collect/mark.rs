@@ -50,6 +50,9 @@ impl Live {
         *bytes = bytes.saturating_add(extent.len);
         self.extents += 1;
         self.bytes += u64::from(extent.len);
+        if strand.is_reserved() {
+            return;
+        }
         let stretch = Stretch { strand, start: extent.start / STRETCH_BYTES * STRETCH_BYTES };
         if self.here.as_ref().is_none_or(|parts| parts.stretch != stretch) {
             self.end_stretch();

@@ -55,7 +55,9 @@ impl Judge<'_> {
         }
         let is_old = listed.modified_ms <= self.old_ms;
         if let Some(bytes) = self.live.blocks.get(&name) {
-            let is_sparse = is_old && u64::from(*bytes) * 2 < payload_bytes(listed.bytes);
+            // A root names the block that it needs, so that one stays.
+            let may_move = is_old && !self.pinned.contains(&name);
+            let is_sparse = may_move && u64::from(*bytes) * 2 < payload_bytes(listed.bytes);
             return Verdict::Live { sparse: is_sparse.then_some(*bytes) };
         }
         if self.pinned.contains(&name) {

@@ -44,7 +44,8 @@ fn remove(strands: &Strands, strand: StrandId) {
 /// Rounds until one finds nothing dead; what is left is needed.
 #[track_caller]
 fn collect_all(strands: &Strands) -> Collected {
-    for _ in 0..4 {
+    // A round that deletes leaves a root behind it, and some rounds later the blocks of an older root.
+    for _ in 0..10 {
         let collected = strands.collect(greedy()).unwrap();
         assert_eq!((collected.errors, collected.missing_blocks), (0, 0), "{collected:?}");
         if collected.dead_blocks == 0 && collected.rewritten_bytes == 0 {
@@ -164,11 +165,14 @@ fn rounds_leave_only_blocks_that_are_needed_and_few_parts() {
     let before = strands.collect(CollectOptions { dry_run: true, ..greedy() }).unwrap();
     assert!(before.dead_blocks > 0, "{before:?}");
     assert!(before.sparse_blocks > 0 && before.scattered_stretches > 0, "{before:?}");
+    // The ledgers of all these small rounds are nobody's when two roots have a checkpoint.
+    strands.checkpoint_now().unwrap();
+    strands.checkpoint_now().unwrap();
     let after = collect_all(&strands);
     model.check(&strands);
     assert_eq!((after.sparse_blocks, after.scattered_stretches), (0, 0), "{after:?}");
-    assert!(after.marked_extents < 10, "{after:?}");
-    assert!(after.stored_blocks < 10, "{after:?}");
+    assert!(after.marked_extents < 20, "{after:?}");
+    assert!(after.stored_blocks < 20, "{after:?}");
     drop(strands);
     model.check(&open(&machine, &meta.after_power_cut()).unwrap());
 }
@@ -220,7 +224,7 @@ fn a_block_that_nobody_needs_goes_when_it_is_older_than_the_grace_period() {
     machine.advance(Duration::from_secs(1));
     let collected = strands.collect(hour).unwrap();
     assert_eq!((collected.young_blocks, collected.deleted_blocks), (0, 1));
-    assert_eq!(strands.status().blocks, 0);
+    assert_eq!(strands.status().blocks, 2, "those of two roots");
     assert_eq!(strands.collection().deleted_blocks, 1);
 }
 
@@ -416,7 +420,7 @@ fn a_block_that_is_packed_between_mark_and_listing_is_not_collected() {
     watched.at_next(Call::List, move || packer.pack_now().unwrap());
     let collected = strands.collect(greedy()).unwrap();
     assert!(watched.happened());
-    assert_eq!((collected.stored_blocks, collected.dead_blocks), (1, 0));
+    assert_eq!((collected.stored_blocks, collected.dead_blocks), (2, 0), "the ledger's too");
     assert_eq!(strands.read_dense_blocking(strand, 0, 1000).unwrap(), vec![7; 1000]);
 }
 
@@ -504,11 +508,16 @@ fn an_error_at_any_step_of_the_mark_ends_the_round_with_nothing_deleted() {
         watched.scans_left.store(steps, Ordering::Relaxed);
         let collected = strands.collect(CollectOptions { rewrite_bytes_max: 0, ..greedy() });
         if collected.is_ok() {
-            assert!(watched.names().len() < names.len());
+            assert!(!names.iter().all(|name| watched.names().contains(name)));
             break;
         }
-        assert!(matches!(collected, Err(CollectError::Mark(_))), "{collected:?}");
-        assert_eq!(watched.names(), names);
+        // Of the mark, or of the round of packing that leaves a root behind it.
+        let expected = matches!(
+            collected,
+            Err(CollectError::Mark(_) | CollectError::Commit(_) | CollectError::Store(_))
+        );
+        assert!(expected, "{collected:?}");
+        assert!(names.iter().all(|name| watched.names().contains(name)));
         steps += 1;
     }
     assert!(steps > 0);
@@ -534,7 +543,7 @@ fn an_extent_that_cannot_be_read_ends_the_round() {
     commit.put(crate::extents::EXTENTS, &b"not a key"[..], &b"not a value"[..]);
     drop(strands.commit(commit).unwrap());
     assert!(matches!(strands.collect(greedy()), Err(CollectError::Mark(_))));
-    assert_eq!(watched.names().len(), 1);
+    assert_eq!(watched.names().len(), 2, "that of the strand and that of the ledger");
 }
 
 #[test]
@@ -548,7 +557,7 @@ fn a_store_that_a_later_opening_uses_is_left_alone() {
     let later = BlockName { domain: 0, epoch: strands.opening().epoch + 1, counter: 0 };
     watched.blocks.put(&block_store::BlockBuilder::new().finish(later)).unwrap();
     assert!(matches!(strands.collect(greedy()), Err(CollectError::NotOurs { .. })));
-    assert_eq!(watched.names().len(), 2);
+    assert_eq!(watched.names().len(), 3);
 }
 
 #[test]
@@ -613,7 +622,7 @@ fn a_round_looks_once_at_each_extent_and_each_block() {
         let options = CollectOptions { rewrite_bytes_max: 0, ..greedy() };
         let collected = strands.collect(options).unwrap();
         println!("{count} blocks: {:?}", collected.took);
-        assert_eq!(collected.marked_extents, count / 10);
+        assert_eq!(collected.marked_extents, count / 10 + 2, "and those of the ledger");
         assert_eq!(collected.deleted_blocks, count - count / 10);
         let after = [&watched.rows_seen, &watched.scans, &watched.calls]
             .map(|count| count.load(Ordering::Relaxed));
@@ -621,6 +630,7 @@ fn a_round_looks_once_at_each_extent_and_each_block() {
     }
     let [few, many] = [costs[0], costs[1]];
     assert!(few[0] <= 1_000 + few[1] && many[0] <= 10_000 + many[1], "rows: {few:?} {many:?}");
-    assert!(many[1] <= 4, "a scan per 4,096 extents: {many:?}");
-    assert_eq!((few[2], many[2]), (1 + 9, 1 + 90), "a listing, and a call per 1,000 dead blocks");
+    assert!(many[1] <= few[1] + 3, "a scan per 4,096 extents: {few:?} {many:?}");
+    let calls = "a block of the ledger, a listing, and a call per 1,000 dead blocks";
+    assert_eq!((few[2], many[2]), (2 + 9, 2 + 90), "{calls}");
 }

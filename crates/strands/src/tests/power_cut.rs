@@ -94,7 +94,15 @@ impl MetaStore for Synced {
 }
 
 pub(super) fn open(machine: &Machine, meta: &Arc<Synced>) -> Result<Strands, String> {
-    open_over(machine, meta, directory(machine)?, options())
+    open_with(machine, meta, options())
+}
+
+pub(super) fn open_with(
+    machine: &Machine,
+    meta: &Arc<Synced>,
+    options: Options,
+) -> Result<Strands, String> {
+    open_over(machine, meta, directory(machine)?, options)
 }
 
 /// The directory store on the machine's disk.
@@ -136,6 +144,11 @@ impl Life {
     pub(super) fn extend(&mut self, next: Self) {
         self.history.extend(next.history.into_iter().skip(1));
         self.acknowledged = next.acknowledged;
+    }
+
+    /// All states and their numbers.
+    pub(super) fn states(&self) -> impl Iterator<Item = (u64, Model)> {
+        (self.first..).zip(self.history.iter().map(|(_, model)| model.clone()))
     }
 
     /// The number of the last state, and that state.
@@ -210,10 +223,23 @@ fn change(
     done.map(drop)
 }
 
+/// Number of the state that is there.
+pub(super) fn count(strands: &Strands) -> u64 {
+    let count = strands.row(COUNT, b"").unwrap();
+    count.map_or(0, |count| u64::from_le_bytes(count[..].try_into().unwrap()))
+}
+
+/// Also without the meta store there is the same.
+#[track_caller]
+pub(super) fn check_without_meta(machine: &Machine, life: &Life) {
+    let machine = machine.fork();
+    machine.kill();
+    check_survivors(&open(&machine, &Arc::default()).unwrap(), life);
+}
+
 #[track_caller]
 pub(super) fn check_survivors(strands: &Strands, life: &Life) -> (u64, Model) {
-    let count = strands.row(COUNT, b"").unwrap();
-    let count = count.map_or(0, |count| u64::from_le_bytes(count[..].try_into().unwrap()));
+    let count = count(strands);
     let index = usize::try_from(count - life.first).unwrap();
     let (_, model) = &life.history[index];
     if let Some((next, _)) = life.history.get(index + 1) {
@@ -250,6 +276,7 @@ fn a_power_cut_at_any_operation_leaves_a_prefix_with_everything_acknowledged() {
             drop(strands);
             machine.crash_seeded(seed + cut);
             meta = meta.after_power_cut();
+            check_without_meta(&machine, &life);
             let strands = open(&machine, &meta).unwrap();
             state = check_survivors(&strands, &life);
             drop(strands);
