@@ -11,7 +11,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use crate::api::Durability;
 use crate::commands::consume::From;
 use crate::settings::{CacheSize, DATA_DEFAULT, Door, GcEvery, Given, HostPort, PackAfter};
-use crate::units::parse_age;
+use crate::stores::{StoreSettings, StoreUrl};
+use crate::units::{parse_age, parse_size};
 
 /// One server for files and streams, over one durable log.
 #[derive(Debug, Parser)]
@@ -63,8 +64,10 @@ pub(crate) enum Command {
   strandline serve
   strandline serve --data /srv/strandline --kafka 0.0.0.0:9092 --kafka-advertise broker.example:9092
   strandline serve --config /etc/strandline.toml --http off
+  strandline serve --store s3://bucket/prefix --s3-endpoint https://s3.example
+  strandline serve --store memory --data /tmp/throw-away     nothing is kept when it ends
   strandline serve --kafka 127.0.0.1:0 --http 127.0.0.1:0    ports that are free, printed at start")]
-    Serve(ServeArgs),
+    Serve(Box<ServeArgs>),
     /// Mount a volume on a directory
     #[command(after_help = "Examples:
   strandline mount home /mnt             until Ctrl-C or `strandline unmount /mnt`
@@ -175,6 +178,8 @@ pub(crate) struct ServeArgs {
     /// Move data from the journal into blocks at this SIZE (64MiB) or AGE (10s); both may be given
     #[arg(long, value_name = "SIZE|AGE", value_delimiter = ',')]
     pub(crate) pack_after: Vec<PackAfter>,
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
     /// Time between two rounds of collection (15m), or `off` [default: 15m]
     #[arg(long, value_name = "AGE|off")]
     pub(crate) gc_every: Option<GcEvery>,
@@ -188,6 +193,53 @@ pub(crate) struct ServeArgs {
     /// warn,kafka=debug [default: warn]
     #[arg(long, value_name = "LEVEL")]
     pub(crate) log: Option<String>,
+}
+
+/// Where blocks lie.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Store")]
+pub(crate) struct StoreArgs {
+    /// Where blocks lie: memory (nothing at all is kept), dir:/path, or s3://bucket/prefix
+    /// [default: in the data directory, or where it says]
+    #[arg(long, value_name = "URL", env = "STRANDLINE_STORE", hide_env_values = true)]
+    pub(crate) store: Option<StoreUrl>,
+    /// Address of the S3 service, http://... or https://... [default: Amazon's]
+    #[arg(long, value_name = "URL", env = "STRANDLINE_S3_ENDPOINT", hide_env_values = true)]
+    pub(crate) s3_endpoint: Option<String>,
+    /// Region of the bucket [default: AWS_REGION, or us-east-1]
+    #[arg(long, value_name = "REGION", env = "STRANDLINE_S3_REGION", hide_env_values = true)]
+    pub(crate) s3_region: Option<String>,
+    /// Name the bucket in the path of an address [default: when there is an --s3-endpoint]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    pub(crate) s3_path_style: Option<bool>,
+    /// Speak to an endpoint on another machine without TLS
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    pub(crate) s3_allow_http: Option<bool>,
+    /// Disk for blocks that wait for their upload; beyond, writers wait [default: 4GiB]
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub(crate) staging: Option<u64>,
+    /// Disk for copies of blocks that the bucket has [default: 16GiB]
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub(crate) disk_cache: Option<u64>,
+}
+
+impl StoreArgs {
+    /// The settings among the flags.
+    pub(crate) fn given(&self) -> StoreSettings {
+        StoreSettings {
+            store: self.store.clone(),
+            s3_endpoint: self.s3_endpoint.clone(),
+            s3_region: self.s3_region.clone(),
+            s3_path_style: self.s3_path_style,
+            s3_allow_http: self.s3_allow_http,
+            staging_bytes: self.staging,
+            disk_cache_bytes: self.disk_cache,
+        }
+    }
+}
+
+fn size(text: &str) -> Result<u64, String> {
+    parse_size(text).ok_or_else(|| "expected a size, for example 4GiB".to_owned())
 }
 
 impl ServeArgs {
@@ -206,6 +258,7 @@ impl ServeArgs {
             http: self.http.clone(),
             pack_after: (!self.pack_after.is_empty()).then_some(pack_after),
             cache: self.cache,
+            store: self.store.given(),
             gc_every: self.gc_every,
             gc_grace: self.gc_grace,
             log: self.log.clone(),

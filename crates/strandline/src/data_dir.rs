@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! DATA/            mode 0700
-//!   FORMAT         "strandline data directory\nversion 1\nid 32 hexadecimal digits\n", written and synced
-//!                  before anything else; the id is random and stays
+//!   FORMAT         "strandline data directory\nversion 2\nid 32 hexadecimal digits\nstore NAME\n", written and
+//!                  synced before anything else; id and store stay. Version 1 had no store: it was `own`
 //!   LOCK           empty; held exclusively by the running server
 //!   journal/ meta/ blocks/
 //!   control.sock   admin HTTP with changes (mode 0600)
@@ -12,6 +12,7 @@
 //!
 //! Invariant: a directory that holds anything but has no FORMAT is somebody else's and is never touched.
 //! FORMAT appears by a rename, so it is whole or absent; a lone `FORMAT.new` or `LOCK` is a start that was cut short.
+//! A server that keeps everything in memory has only LOCK and sockets here, and no FORMAT.
 //!
 //! Not here: what the parts contain; each crate owns its own.
 
@@ -24,13 +25,14 @@ use host::{DirLock, Host, OpenMode};
 use strands::StoreId;
 
 use crate::failure::{Failure, Outcome};
+use crate::stores::StoreUrl;
 
 /// The first line of FORMAT.
 pub(crate) const FORMAT_MAGIC: &str = "strandline data directory";
-/// The version that this program reads and writes.
-pub(crate) const FORMAT_VERSION: u32 = 1;
-/// FORMAT is two short lines; anything longer is not ours.
-const FORMAT_BYTES_MAX: u64 = 256;
+/// The version that this program writes; it also reads those before.
+pub(crate) const FORMAT_VERSION: u32 = 2;
+/// FORMAT is four lines, one of which holds a path; anything longer is not ours.
+const FORMAT_BYTES_MAX: u64 = 8192;
 const FORMAT_NAME: &str = "FORMAT";
 const FORMAT_DRAFT_NAME: &str = "FORMAT.new";
 const LOCK_NAME: &str = "LOCK";
@@ -40,14 +42,16 @@ const LOCK_NAME: &str = "LOCK";
 pub(crate) struct DataDir {
     path: PathBuf,
     id: DataId,
+    store: StoreUrl,
     _lock: Box<dyn DirLock>,
 }
 
 impl DataDir {
     /// Opens the directory at `path`, making a new one where there is none or an empty one.
     ///
-    /// Returns when FORMAT and its name are durable and the lock is ours.
-    pub(crate) fn open(host: &Host, path: &Path) -> Outcome<Self> {
+    /// Returns when FORMAT and its name are durable and the lock is ours. `store`: where the blocks shall lie; must be
+    /// where they lie already, if there are any. A server in memory leaves no FORMAT.
+    pub(crate) fn open(host: &Host, path: &Path, store: Option<&StoreUrl>) -> Outcome<Self> {
         let cannot = |error: io::Error| {
             Failure::because(format!("cannot use {} as data directory", path.display()), error)
         };
@@ -61,12 +65,25 @@ impl DataDir {
                 "another server is running on {shown}; use it, stop it, or give this one a directory of its own with --data"
             ))
         })?;
+        let store = store.map(|store| store.seen_from(&path));
         let new = !path.join(FORMAT_NAME).exists();
-        if new {
-            write_format(host, &path).map_err(cannot)?;
-        }
-        let Format { id } = read_format(host, &path.join(FORMAT_NAME))?;
-        Ok(Self { path, id, _lock: lock })
+        let format = match store {
+            Some(StoreUrl::Memory) if new => Format {
+                version: FORMAT_VERSION,
+                id: DataId::random(host),
+                store: StoreUrl::Memory,
+            },
+            store if new => {
+                write_format(host, &path, &store.unwrap_or_default()).map_err(cannot)?;
+                read_format(host, &path.join(FORMAT_NAME))?
+            }
+            store => {
+                let format = read_format(host, &path.join(FORMAT_NAME))?;
+                refuse_other_store(&path, &format.store, store.as_ref())?;
+                format
+            }
+        };
+        Ok(Self { path, id: format.id, store: format.store, _lock: lock })
     }
 
     /// The directory, as an absolute path without symbolic links.
@@ -77,6 +94,11 @@ impl DataDir {
     /// Names this data, wherever it is moved.
     pub(crate) fn id(&self) -> DataId {
         self.id
+    }
+
+    /// Where its blocks lie.
+    pub(crate) fn store(&self) -> &StoreUrl {
+        &self.store
     }
 
     /// Where the journal lies.
@@ -111,7 +133,8 @@ fn refuse_strangers(host: &Host, path: &Path) -> Outcome {
         )));
     }
     let entries = host.disk.list(path).map_err(cannot)?;
-    let unfinished = |name: &str| [FORMAT_DRAFT_NAME, LOCK_NAME].contains(&name);
+    let unfinished =
+        |name: &str| [FORMAT_DRAFT_NAME, LOCK_NAME, CONTROL_NAME, FILES_NAME].contains(&name);
     if entries.iter().all(|entry| unfinished(&entry.name))
         || entries.iter().any(|entry| entry.name == FORMAT_NAME)
     {
@@ -122,25 +145,45 @@ fn refuse_strangers(host: &Host, path: &Path) -> Outcome {
     )))
 }
 
-fn write_format(host: &Host, dir: &Path) -> io::Result<()> {
+/// A directory keeps to its store: with another one, everything in it would seem lost.
+fn refuse_other_store(path: &Path, own: &StoreUrl, asked: Option<&StoreUrl>) -> Outcome {
+    let shown = path.display();
+    match (asked, own) {
+        (None, _) => Ok(()),
+        (Some(asked), own) if asked == own => Ok(()),
+        (Some(StoreUrl::Memory), _) => Err(Failure::new(format!(
+            "{shown} holds data, of which a server with --store memory would know nothing; choose an empty or a new directory with --data"
+        ))),
+        (Some(asked), StoreUrl::Own) => Err(Failure::new(format!(
+            "{shown} keeps its blocks in itself and not in {asked}; leave --store out, or choose another --data"
+        ))),
+        (Some(asked), own) => Err(Failure::new(format!(
+            "{shown} keeps its blocks in {own} and not in {asked}; leave --store out, or choose another --data"
+        ))),
+    }
+}
+
+fn write_format(host: &Host, dir: &Path, store: &StoreUrl) -> io::Result<()> {
     let draft = dir.join(FORMAT_DRAFT_NAME);
     let file = host.disk.open(&draft, OpenMode::Create)?;
     file.set_size(0)?;
-    let id = DataId(u128::from(host.random.next_u64()) << 64 | u128::from(host.random.next_u64()));
-    file.write_all_at(
-        format!("{FORMAT_MAGIC}\nversion {FORMAT_VERSION}\nid {id}\n").as_bytes(),
-        0,
-    )?;
+    let id = DataId::random(host);
+    let text = format!("{FORMAT_MAGIC}\nversion {FORMAT_VERSION}\nid {id}\nstore {store}\n");
+    file.write_all_at(text.as_bytes(), 0)?;
     file.sync_data()?;
     host.disk.rename(&draft, &dir.join(FORMAT_NAME))?;
     host.disk.sync_dir(dir)
 }
 
 /// What a FORMAT file says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Format {
+    /// Version of the layout.
+    pub(crate) version: u32,
     /// Names the data.
     pub(crate) id: DataId,
+    /// Where the blocks lie.
+    pub(crate) store: StoreUrl,
 }
 
 /// Random name of a data directory's contents.
@@ -151,6 +194,11 @@ impl DataId {
     /// As the block store knows it.
     pub(crate) fn store_id(self) -> StoreId {
         StoreId(self.0.to_be_bytes())
+    }
+
+    fn random(host: &Host) -> Self {
+        let half = || u128::from(host.random.next_u64());
+        Self(half() << 64 | half())
     }
 }
 
@@ -194,8 +242,9 @@ fn parse_format(text: &str) -> Result<Format, Fault> {
         })?;
     let at = FORMAT_MAGIC.len() + 1;
     let (line, rest) = rest.split_once('\n').unwrap_or((rest, ""));
-    match line.strip_prefix("version ").and_then(|number| number.parse::<u32>().ok()) {
-        Some(FORMAT_VERSION) => {}
+    let version = line.strip_prefix("version ").and_then(|number| number.parse::<u32>().ok());
+    let version = match version {
+        Some(known @ 1..=FORMAT_VERSION) => known,
         Some(other) => {
             return Err(fault(
                 at,
@@ -210,16 +259,29 @@ fn parse_format(text: &str) -> Result<Format, Fault> {
                 "the version cannot be read; restore the file from a backup".to_owned(),
             ));
         }
-    }
+    };
     let at = at + line.len() + 1;
-    let id = rest
-        .strip_prefix("id ")
-        .and_then(|rest| rest.strip_suffix('\n'))
-        .filter(|id| id.len() == 32);
-    let id = id.and_then(|id| u128::from_str_radix(id, 16).ok());
-    id.map(|id| Format { id: DataId(id) }).ok_or_else(|| {
-        fault(at, "the id cannot be read; restore the file from a backup".to_owned())
+    let (line, rest) = rest.split_once('\n').unwrap_or((rest, ""));
+    let digits = line.strip_prefix("id ").filter(|id| id.len() == 32);
+    let id =
+        digits.and_then(|id| u128::from_str_radix(id, 16).ok()).map(DataId).ok_or_else(|| {
+            fault(at, "the id cannot be read; restore the file from a backup".to_owned())
+        })?;
+    let at = at + line.len() + 1;
+    parse_store(rest, version == 1).map(|store| Format { version, id, store }).ok_or_else(|| {
+        fault(at, "the store cannot be read; restore the file from a backup".to_owned())
     })
+}
+
+/// The last line, which version 1 does not have.
+fn parse_store(rest: &str, is_first_version: bool) -> Option<StoreUrl> {
+    if is_first_version {
+        return rest.is_empty().then_some(StoreUrl::Own);
+    }
+    match rest.strip_prefix("store ")?.strip_suffix('\n')? {
+        "own" => Some(StoreUrl::Own),
+        other => other.parse().ok().filter(|store| *store != StoreUrl::Memory),
+    }
 }
 
 #[cfg(test)]
@@ -235,7 +297,7 @@ mod tests {
     #[track_caller]
     fn refused(dir: &Path, part: &str) {
         let failure =
-            DataDir::open(&Host::real(), dir).expect_err("this must be refused").to_string();
+            DataDir::open(&Host::real(), dir, None).expect_err("this must be refused").to_string();
         assert!(failure.contains(part), "{failure}");
     }
 
@@ -243,17 +305,17 @@ mod tests {
     fn a_new_directory_is_private_and_opens_again() {
         let temp = tempfile::tempdir().unwrap();
         let dir = temp.path().join("a/b");
-        let id = DataDir::open(&Host::real(), &dir).unwrap().id();
+        let id = DataDir::open(&Host::real(), &dir, None).unwrap().id();
         assert_eq!(dir.metadata().unwrap().permissions().mode() & 0o777, 0o700);
         let text = std::fs::read_to_string(dir.join("FORMAT")).unwrap();
-        assert_eq!(text, format!("strandline data directory\nversion 1\nid {id}\n"));
-        assert_eq!(DataDir::open(&Host::real(), &dir).unwrap().id(), id);
+        assert_eq!(text, format!("strandline data directory\nversion 2\nid {id}\nstore own\n"));
+        assert_eq!(DataDir::open(&Host::real(), &dir, None).unwrap().id(), id);
     }
 
     #[test]
     fn a_directory_in_use_is_refused() {
         let temp = tempfile::tempdir().unwrap();
-        let _held = DataDir::open(&Host::real(), temp.path()).unwrap();
+        let _held = DataDir::open(&Host::real(), temp.path(), None).unwrap();
         refused(temp.path(), "another server is running");
     }
 
@@ -274,8 +336,8 @@ mod tests {
             "strand, and much more that never got there before the cut",
         )
         .unwrap();
-        drop(DataDir::open(&Host::real(), temp.path()).unwrap());
-        drop(DataDir::open(&Host::real(), temp.path()).unwrap());
+        drop(DataDir::open(&Host::real(), temp.path(), None).unwrap());
+        drop(DataDir::open(&Host::real(), temp.path(), None).unwrap());
     }
 
     #[test]
@@ -291,5 +353,51 @@ mod tests {
         std::fs::write(temp.path().join("FORMAT"), "strandline data directory\nversion 1\nid 12\n")
             .unwrap();
         refused(temp.path(), "offset 36: the id cannot be read");
+    }
+
+    #[test]
+    fn a_directory_of_the_first_version_keeps_its_blocks_in_itself() {
+        let temp = tempfile::tempdir().unwrap();
+        let id = "0123456789abcdef0123456789abcdef";
+        let text = format!("strandline data directory\nversion 1\nid {id}\n");
+        std::fs::write(temp.path().join("FORMAT"), &text).unwrap();
+        let data = DataDir::open(&Host::real(), temp.path(), None).unwrap();
+        assert_eq!((data.id().to_string().as_str(), data.store()), (id, &StoreUrl::Own));
+        assert_eq!(std::fs::read_to_string(temp.path().join("FORMAT")).unwrap(), text);
+    }
+
+    #[test]
+    fn a_directory_keeps_to_its_store() {
+        let temp = tempfile::tempdir().unwrap();
+        let open = |store: Option<&str>| {
+            let store = store.map(|store| store.parse().unwrap());
+            DataDir::open(&Host::real(), temp.path(), store.as_ref())
+                .map(|data| data.store().to_string())
+                .map_err(|failure| failure.to_string())
+        };
+        let first = Some("s3://bucket/prefix");
+        for again in [first, None, first] {
+            assert_eq!(open(again), Ok("s3://bucket/prefix".to_owned()));
+        }
+        for other in ["s3://bucket", "dir:/srv", "memory"] {
+            let why = open(Some(other)).unwrap_err();
+            assert!(
+                why.contains("holds data")
+                    || why.contains("keeps its blocks in s3://bucket/prefix"),
+                "{why}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_server_in_memory_leaves_no_format() {
+        let temp = tempfile::tempdir().unwrap();
+        let open = |store: &StoreUrl| DataDir::open(&Host::real(), temp.path(), Some(store));
+        let one = open(&StoreUrl::Memory).unwrap().id();
+        assert_ne!(open(&StoreUrl::Memory).unwrap().id(), one);
+        assert!(!temp.path().join("FORMAT").exists());
+        let own = StoreUrl::Dir(temp.path().canonicalize().unwrap().join("blocks"));
+        assert_eq!(open(&own).unwrap().store(), &StoreUrl::Own, "its own blocks by another name");
+        assert!(open(&StoreUrl::Memory).is_err());
     }
 }

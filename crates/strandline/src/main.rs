@@ -16,6 +16,7 @@ mod procfs;
 mod serve;
 mod settings;
 mod stop;
+mod stores;
 mod units;
 mod wiring;
 

@@ -25,6 +25,7 @@ use crate::logging;
 use crate::output::Out;
 use crate::settings::{Door, Given, HostPort, Settings};
 use crate::stop::{self, Signals, Stop};
+use crate::stores::StoreUrl;
 use crate::wiring::{OfferedVolumes, Stack, collect_options};
 
 /// How long requests that are under way may take after a signal.
@@ -39,7 +40,7 @@ pub(crate) fn run(target: &Target, args: &ServeArgs) -> Outcome {
     let settings = settings(&host, target, args)?;
     logging::start(&settings.log)?;
     raise_open_files();
-    let data = DataDir::open(&host, &settings.data)?;
+    let data = DataDir::open(&host, &settings.data, settings.store.store.as_ref())?;
     let workers =
         std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(WORKERS_MAX);
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -85,7 +86,7 @@ async fn serve(host: &Host, started: Monotonic, settings: &Settings, data: &Data
     let http = listen("http", &settings.http).await?;
     // Recovery blocks; there is nothing else to do on this thread until it is through. A signal meanwhile ends the
     // process at once, which recovery survives as it survives everything.
-    let stack = Stack::open(host, data, settings)?;
+    let stack = tokio::task::block_in_place(|| Stack::open(host, data, settings))?;
     let mut signals = Signals::new()?;
     let (stopper, stop) = stop::pair();
     let collect = collect_options(settings);
@@ -161,7 +162,7 @@ impl DoorsToOpen {
                 stop.receiver(),
             ));
         }
-        announce(&names);
+        announce(&names, data.store());
         Ok(doors)
     }
 
@@ -239,8 +240,12 @@ fn private_socket(data: &DataDir, name: &str) -> Outcome<UnixListener> {
 }
 
 /// A line per door, then `ready`. A reader that went away does not keep the server from serving.
-fn announce(doors: &api::Doors) {
-    let mut text = String::new();
+fn announce(doors: &api::Doors, store: &StoreUrl) {
+    let mut text = match store {
+        StoreUrl::Own => String::new(),
+        StoreUrl::Memory => "store   memory: nothing is kept when this server ends\n".to_owned(),
+        store => format!("store   {store}\n"),
+    };
     if let Some(kafka) = &doors.kafka {
         text += &format!("kafka   {}\n", kafka.address);
     }

@@ -15,6 +15,7 @@ use host::{Host, OpenMode};
 use toml::de::{DeTable, DeValue};
 
 use crate::failure::{Failure, Outcome};
+use crate::stores::StoreSettings;
 use crate::units::{nearest, parse_age, parse_size, show_age, show_size};
 
 /// Where data is kept when nothing else is said: the same for `serve` and for every other command.
@@ -48,6 +49,8 @@ pub(crate) struct Settings {
     pub(crate) http: Door,
     /// When old data moves from the journal into blocks.
     pub(crate) pack_after: PackAfter,
+    /// Where blocks lie.
+    pub(crate) store: StoreSettings,
     /// When collection runs.
     pub(crate) gc_every: GcEvery,
     /// Collection leaves younger blocks alone.
@@ -67,6 +70,7 @@ pub(crate) struct Given {
     pub(crate) http: Option<Door>,
     pub(crate) pack_after: Option<PackAfter>,
     pub(crate) cache: Option<CacheSize>,
+    pub(crate) store: StoreSettings,
     pub(crate) gc_every: Option<GcEvery>,
     pub(crate) gc_grace: Option<Duration>,
     pub(crate) log: Option<String>,
@@ -82,6 +86,7 @@ impl Given {
             http: self.http.or(fallback.http),
             pack_after: self.pack_after.or(fallback.pack_after),
             cache: self.cache.or(fallback.cache),
+            store: self.store.or(fallback.store),
             gc_every: self.gc_every.or(fallback.gc_every),
             gc_grace: self.gc_grace.or(fallback.gc_grace),
             log: self.log.or(fallback.log),
@@ -97,6 +102,7 @@ impl Given {
             http: self.http.unwrap_or_else(|| Door::loopback(8080)),
             pack_after: self.pack_after.unwrap_or_default(),
             cache: self.cache,
+            store: self.store,
             gc_every: self.gc_every.unwrap_or_default(),
             gc_grace: self.gc_grace.unwrap_or(GC_GRACE_DEFAULT),
             log: self.log.unwrap_or_else(|| "warn".to_owned()),
@@ -139,13 +145,14 @@ impl Given {
             "cache" => self.cache = Some(parsed(key, plain(key, value)?)?),
             "http" => self.http = Some(parsed(key, plain(key, value)?)?),
             "gc-every" => self.gc_every = Some(parsed(key, plain(key, value)?)?),
-            "gc-grace" => {
-                let text = plain(key, value)?;
-                let age = parse_age(text);
-                self.gc_grace = Some(age.ok_or_else(|| {
-                    format!("`{key}` cannot be `{text}`: expected an age, for example 1h")
-                })?);
-            }
+            "gc-grace" => self.gc_grace = Some(age(key, plain(key, value)?)?),
+            "store" => self.store.store = Some(parsed(key, plain(key, value)?)?),
+            "s3-endpoint" => self.store.s3_endpoint = Some(plain(key, value)?.to_owned()),
+            "s3-region" => self.store.s3_region = Some(plain(key, value)?.to_owned()),
+            "s3-path-style" => self.store.s3_path_style = Some(yes_or_no(key, value)?),
+            "s3-allow-http" => self.store.s3_allow_http = Some(yes_or_no(key, value)?),
+            "staging" => self.store.staging_bytes = Some(size(key, plain(key, value)?)?),
+            "disk-cache" => self.store.disk_cache_bytes = Some(size(key, plain(key, value)?)?),
             "log" => self.log = Some(plain(key, value)?.to_owned()),
             other => return Err(unknown_key(other)),
         }
@@ -170,6 +177,22 @@ fn plain<'v>(key: &str, value: &'v DeValue<'_>) -> Result<&'v str, String> {
     value
         .as_str()
         .ok_or_else(|| format!("`{key}` must be text in quotes, not {}", value.type_str()))
+}
+
+fn yes_or_no(key: &str, value: &DeValue<'_>) -> Result<bool, String> {
+    value
+        .as_bool()
+        .ok_or_else(|| format!("`{key}` must be true or false, not {}", value.type_str()))
+}
+
+fn age(key: &str, text: &str) -> Result<Duration, String> {
+    let age = parse_age(text);
+    age.ok_or_else(|| format!("`{key}` cannot be `{text}`: expected an age, for example 1h"))
+}
+
+fn size(key: &str, text: &str) -> Result<u64, String> {
+    let size = parse_size(text);
+    size.ok_or_else(|| format!("`{key}` cannot be `{text}`: expected a size, for example 4GiB"))
 }
 
 /// Text, or a list of texts joined as the flag would be given.

@@ -4,11 +4,9 @@
 
 use std::sync::Arc;
 
-use block_store::Directory;
 use broker::Broker;
 use file_tree::FileTree;
 use host::Host;
-use meta_store::Fjall;
 use remote::OpenVolumeError;
 use strands::{CollectOptions, Position, Strands};
 use volume::{FindError, VolumeName, Volumes};
@@ -16,12 +14,15 @@ use volume::{FindError, VolumeName, Volumes};
 use crate::data_dir::DataDir;
 use crate::failure::{Failure, Outcome};
 use crate::settings::{GcEvery, Settings};
+use crate::stores::{StoreUrl, Stores};
 
 /// Everything behind the doors.
 #[derive(Clone, Debug)]
 pub(crate) struct Stack {
     /// The machine.
     pub(crate) host: Host,
+    /// What lies below the data path.
+    pub(crate) stores: Stores,
     /// The data path.
     pub(crate) strands: Strands,
     /// Streams.
@@ -36,25 +37,24 @@ impl Stack {
         let cannot = |what: &str, why: &dyn std::fmt::Display| {
             Failure::because(format!("cannot open the {what} in {}", data.path().display()), why)
         };
-        let meta =
-            Arc::new(Fjall::open(data.meta()).map_err(|error| cannot("meta store", &error))?);
-        let blocks = Arc::new(
-            Directory::open(host, &data.blocks()).map_err(|error| cannot("block store", &error))?,
-        );
+        let stores = Stores::open(host, data, &settings.store)?;
         let options = strands_options(data, settings);
-        let strands = Strands::open(host.clone(), &data.journal(), meta, blocks, options)
+        let (meta, blocks) = (Arc::clone(&stores.meta), Arc::clone(&stores.blocks));
+        let strands = Strands::open(stores.host.clone(), &stores.journal, meta, blocks, options)
             .map_err(|error| cannot("journal", &error))?;
         let broker = Broker::open(strands.clone(), broker::Options::default())
             .map_err(|error| cannot("topics", &error))?;
         let volumes = Volumes::open(strands.clone()).map_err(|error| cannot("volumes", &error))?;
-        Ok(Self { host: host.clone(), strands, broker, volumes })
+        Ok(Self { host: host.clone(), stores, strands, broker, volumes })
     }
 
     /// Makes everything durable and leaves the mark that makes the next start short. Blocks until done.
     pub(crate) fn close(self) -> Outcome {
         let cannot =
             |why| Failure::because("cannot finish writing, so the next start will recover", why);
-        self.strands.close().map_err(cannot)
+        self.strands.close().map_err(cannot)?;
+        self.stores.close();
+        Ok(())
     }
 
     /// Whether storage failed, so that nothing more is acknowledged.
@@ -90,12 +90,17 @@ fn strands_options(data: &DataDir, settings: &Settings) -> strands::Options {
         store_id: data.id().store_id(),
         pack_after_bytes: pack_after.bytes.unwrap_or(default.pack_after_bytes),
         pack_after_age: pack_after.age.or(default.pack_after_age),
-        cache_bytes: settings.cache.map_or(default.cache_bytes, |cache| cache.bytes),
         collect_every: match settings.gc_every {
             GcEvery::Off => None,
             GcEvery::Age(age) => Some(age),
         },
         collect: collect_options(settings),
+        cache_bytes: match (settings.cache, data.store()) {
+            (Some(cache), _) => cache.bytes,
+            // It would hold what the store has in memory already.
+            (None, StoreUrl::Memory) => 0,
+            (None, _) => default.cache_bytes,
+        },
         ..default
     }
 }

@@ -104,14 +104,15 @@ fn print_format(host: &Host, path: &Path, json: bool, out: &mut Out) -> Outcome 
     let format = read_format(host, path)?;
     if json {
         return out.json(&json!({
-            "file": path.to_string_lossy(), "kind": "format", "version": crate::data_dir::FORMAT_VERSION, "id": format.id.to_string(),
+            "file": path.to_string_lossy(), "kind": "format", "version": format.version, "id": format.id.to_string(), "store": format.store.to_string(),
         }));
     }
     out.line(format!(
-        "{}: data directory, version {}, id {}",
+        "{}: data directory, version {}, id {}, store {}",
         path.display(),
-        crate::data_dir::FORMAT_VERSION,
-        format.id
+        format.version,
+        format.id,
+        format.store
     ))
 }
 

@@ -11,14 +11,14 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::harness::{Ended, PATIENCE, Server, fresh, lines_of, run, strandline, wait, wait_until};
 
 /// A mount in the foreground; unmounted when dropped.
-struct Mount {
+pub(crate) struct Mount {
     child: Child,
     dir: PathBuf,
 }
 
 impl Mount {
     #[track_caller]
-    fn new(server: &Server, volume: &str, dir: &Path) -> Self {
+    pub(crate) fn new(server: &Server, volume: &str, dir: &Path) -> Self {
         fs::create_dir_all(dir).unwrap();
         let mut command = strandline();
         command.arg("mount").arg(volume).arg(dir).arg("--data").arg(server.data());
@@ -29,13 +29,13 @@ impl Mount {
         Self { child, dir: dir.to_owned() }
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.join(name)
     }
 
     /// Unmounts as a user does, and waits for the process.
     #[track_caller]
-    fn unmount(mut self) {
+    pub(crate) fn unmount(mut self) {
         let ended = run(strandline().arg("unmount").arg(&self.dir), b"");
         assert_eq!(ended.status.code(), Some(0), "{}", ended.stderr);
         assert_eq!(wait(&mut self.child).code(), Some(0));

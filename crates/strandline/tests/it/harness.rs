@@ -50,7 +50,13 @@ impl Server {
     /// The same with more flags.
     #[track_caller]
     pub(crate) fn start_with(data: &Path, flags: &[&str]) -> Self {
-        let mut child = serve_command(data, flags).spawn().unwrap();
+        Self::start_by(serve_command(data, flags), data)
+    }
+
+    /// Starts a server by a command and waits until it is ready.
+    #[track_caller]
+    pub(crate) fn start_by(mut command: Command, data: &Path) -> Self {
+        let mut child = command.spawn().unwrap();
         let log = Log::of(&mut child);
         let lines = lines_of(child.stdout.take().unwrap());
         let mut server = Self { child, log, data: data.to_owned(), doors: Vec::new() };

@@ -63,10 +63,10 @@ fn the_format_file_is_printed_and_an_unknown_version_refused() {
     let (_temp, data) = fresh();
     Server::start(&data).stop();
     let path = data.join("FORMAT");
-    assert!(shown(&path).contains("data directory, version 1, id "));
+    assert!(shown(&path).contains("data directory, version 2, id "));
     assert_eq!(json(&path)["kind"], "format");
     let text = std::fs::read_to_string(&path).unwrap();
-    std::fs::write(&path, text.replace("version 1", "version 9")).unwrap();
+    std::fs::write(&path, text.replace("version 2", "version 9")).unwrap();
     refused(&path, "offset 26: version 9 is unknown");
 }
 

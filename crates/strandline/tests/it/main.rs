@@ -16,4 +16,5 @@ mod harness;
 mod inspect;
 mod python;
 mod serve;
+mod stores;
 mod streams;

@@ -1,0 +1,181 @@
+//! Goal: the server does the same over every store: files and records outlive a kill where the store is not memory, and
+//! nothing outlives the server where it is; and a store that cannot be used is refused in a sentence.
+//!
+//! Method: one body, with the real binary, for the data directory, a directory elsewhere, memory, and a bucket of `moto`.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use testbed::Moto;
+
+use crate::files::Mount;
+use crate::harness::{Ended, Server, fresh, run, serve_command};
+
+const PACK: [&str; 2] = ["--pack-after", "256KiB,100ms"];
+
+/// Credentials that moto takes, which only the servers of these tests get.
+fn lend_credentials(command: &mut Command) {
+    command.env("AWS_ACCESS_KEY_ID", "test").env("AWS_SECRET_ACCESS_KEY", "test");
+}
+
+fn start(data: &Path, flags: &[&str]) -> Server {
+    let mut command = serve_command(data, &[&PACK[..], flags].concat());
+    lend_credentials(&mut command);
+    Server::start_by(command, data)
+}
+
+fn refused(data: &Path, flags: &[&str]) -> String {
+    let mut command = serve_command(data, flags);
+    lend_credentials(&mut command);
+    told(&run(&mut command, b""))
+}
+
+/// What a command said that was refused: one sentence.
+#[track_caller]
+fn told(ended: &Ended) -> String {
+    let said = ended.stderr.clone();
+    assert_eq!(ended.status.code(), Some(1), "{} {said}", ended.stdout);
+    assert!(said.starts_with("error: ") && said.lines().count() == 1, "{said}");
+    said
+}
+
+fn words() -> String {
+    (0..20_000).fold(String::new(), |mut text, n| {
+        writeln!(text, "word {n:08}").unwrap();
+        text
+    })
+}
+
+/// Bytes of a file that no two pieces of it share.
+fn contents() -> Vec<u8> {
+    (0..500_000u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect()
+}
+
+/// Writes records and, where there is FUSE, a file; returns whether there was.
+fn fill(server: &Server, dir: &Path) -> bool {
+    let produced = server.run_with_input(&["produce", "words"], words().as_bytes());
+    assert_eq!(produced.stderr, "");
+    server.ok(&["volume", "create", "v"]);
+    if !Path::new("/dev/fuse").exists() {
+        println!("skipped: /dev/fuse missing");
+        return false;
+    }
+    let mount = Mount::new(server, "v", dir);
+    fs::write(mount.path("file"), contents()).unwrap();
+    fs::File::open(mount.path("file")).unwrap().sync_all().unwrap();
+    mount.unmount();
+    true
+}
+
+fn check(server: &Server, dir: &Path, has_file: bool) {
+    assert!(server.ok(&["consume", "words"]) == words(), "the records are as they were");
+    if has_file {
+        let mount = Mount::new(server, "v", dir);
+        assert!(fs::read(mount.path("file")).unwrap() == contents(), "the file is as it was");
+        mount.unmount();
+    }
+}
+
+/// The body of all: fill, pack, kill, start again, look, collect, and look again after an orderly stop.
+fn outlives_a_kill(flags: &[&str]) {
+    let (temp, data) = fresh();
+    let dir = temp.path().join("mnt");
+    let server = start(&data, flags);
+    let has_file = fill(&server, &dir);
+    server.wait_for_status("it is packed", |status| {
+        status["journal"]["unpacked_bytes"] == 0 && status["blocks"]["count"].as_u64() > Some(0)
+    });
+    check(&server, &dir, has_file);
+    server.kill9();
+    let server = start(&data, flags);
+    check(&server, &dir, has_file);
+    server.ok(&["gc", "--grace", "0s"]);
+    check(&server, &dir, has_file);
+    assert_eq!(server.stop().status.code(), Some(0));
+    // The directory knows its store.
+    let without: Vec<_> = match flags {
+        ["--store", _, rest @ ..] => rest.to_vec(),
+        all => all.to_vec(),
+    };
+    check(&start(&data, &without), &dir, has_file);
+}
+
+#[test]
+fn files_and_records_outlive_a_kill_in_the_data_directory() {
+    outlives_a_kill(&[]);
+}
+
+#[test]
+fn files_and_records_outlive_a_kill_in_a_directory_elsewhere() {
+    let elsewhere = tempfile::tempdir().unwrap();
+    let store = format!("dir:{}", elsewhere.path().join("blocks").display());
+    outlives_a_kill(&["--store", &store]);
+    assert!(fs::read_dir(elsewhere.path().join("blocks")).unwrap().count() > 0);
+}
+
+#[test]
+fn files_and_records_outlive_a_kill_in_a_bucket() {
+    let Some(moto) = Moto::shared() else { return };
+    let bucket = moto.bucket("outlives-a-kill");
+    let endpoint = format!("http://{}", moto.addr());
+    outlives_a_kill(&["--store", "s3://outlives-a-kill/some/prefix", "--s3-endpoint", &endpoint]);
+    let keys = bucket.keys();
+    assert!(keys.iter().any(|key| key.starts_with("some/prefix/blocks/")), "{keys:?}");
+}
+
+#[test]
+fn a_server_in_memory_serves_the_same_and_keeps_nothing() {
+    let (temp, data) = fresh();
+    let dir = temp.path().join("mnt");
+    let flags = ["--store", "memory"];
+    let server = start(&data, &flags);
+    assert!(server.door("store").contains("nothing is kept"), "{:?}", server.doors);
+    let has_file = fill(&server, &dir);
+    server.wait_for_status("it is packed", |status| status["journal"]["unpacked_bytes"] == 0);
+    check(&server, &dir, has_file);
+    server.ok(&["gc", "--grace", "0s"]);
+    check(&server, &dir, has_file);
+    server.kill9();
+    let left: Vec<_> = fs::read_dir(&data).unwrap().map(|entry| entry.unwrap()).collect();
+    assert!(
+        left.iter().all(|entry| entry.metadata().unwrap().len() == 0),
+        "only a lock and sockets: {left:?}"
+    );
+    let server = start(&data, &flags);
+    assert_eq!(server.status()["topics"]["count"], 0);
+}
+
+#[test]
+fn a_store_that_cannot_be_used_is_refused_in_a_sentence() {
+    let (_temp, data) = fresh();
+    let ended = run(&mut serve_command(&data, &["--store", "gs://bucket"]), b"");
+    assert_eq!(ended.status.code(), Some(2));
+    assert!(
+        ended.stderr.contains("expected memory, dir:/path or s3://bucket/prefix"),
+        "{}",
+        ended.stderr
+    );
+    drop(start(&data, &[]));
+    let said = refused(&data, &["--store", "s3://bucket"]);
+    assert!(said.contains("keeps its blocks in itself and not in s3://bucket"), "{said}");
+    let said = refused(&data, &["--store", "memory"]);
+    assert!(said.contains("holds data"), "{said}");
+}
+
+#[test]
+fn a_bucket_that_is_not_there_and_missing_credentials_are_told() {
+    let Some(moto) = Moto::shared() else { return };
+    let endpoint = format!("http://{}", moto.addr());
+    let flags = ["--store", "s3://no-such-bucket", "--s3-endpoint", &endpoint];
+    let (_temp, data) = fresh();
+    let said = refused(&data, &flags);
+    assert!(said.contains("cannot use s3://no-such-bucket at http://"), "{said}");
+    assert!(said.contains("there is no such bucket"), "{said}");
+    let (_temp, data) = fresh();
+    let mut command = serve_command(&data, &flags);
+    command.env_remove("AWS_ACCESS_KEY_ID");
+    let said = told(&run(&mut command, b""));
+    assert!(said.contains("set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"), "{said}");
+}
