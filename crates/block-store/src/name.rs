@@ -59,16 +59,34 @@ impl FromStr for BlockName {
     type Err = ParseNameError;
 
     fn from_str(text: &str) -> Result<Self, ParseNameError> {
-        let mut parts = text.split('-').map(|part| u64::from_str_radix(part, 16));
-        let (Some(Ok(domain)), Some(Ok(epoch)), Some(Ok(counter)), None) =
-            (parts.next(), parts.next(), parts.next(), parts.next())
-        else {
+        let text: &[u8; TEXT_BYTES] = text.as_bytes().try_into().map_err(|_| ParseNameError)?;
+        if text[DOMAIN_END] != b'-' || text[EPOCH_END] != b'-' {
             return Err(ParseNameError);
-        };
-        let domain = u32::try_from(domain).map_err(|_| ParseNameError)?;
-        let name = Self { domain, epoch, counter };
-        if name.to_string() == text { Ok(name) } else { Err(ParseNameError) }
+        }
+        let domain = number(&text[..DOMAIN_END])?;
+        Ok(Self {
+            domain: u32::try_from(domain).map_err(|_| ParseNameError)?,
+            epoch: number(&text[DOMAIN_END + 1..EPOCH_END])?,
+            counter: number(&text[EPOCH_END + 1..])?,
+        })
     }
+}
+
+/// Characters of a name, and where its hyphens stand.
+const TEXT_BYTES: usize = 42;
+const DOMAIN_END: usize = 8;
+const EPOCH_END: usize = 25;
+
+/// A number of at most 16 hexadecimal digits, the letters small.
+fn number(digits: &[u8]) -> Result<u64, ParseNameError> {
+    digits.iter().try_fold(0, |number, digit| {
+        let value = match digit {
+            b'0'..=b'9' => digit - b'0',
+            b'a'..=b'f' => digit - b'a' + 10,
+            _ => return Err(ParseNameError),
+        };
+        Ok((number << 4) | u64::from(value))
+    })
 }
 
 #[cfg(test)]
