@@ -8,7 +8,9 @@
 //! Figures of two machines, or of two days, say little; the ratio to a limit that was measured in the same
 //! minute says more.
 
+mod bucket;
 mod client;
+mod files;
 mod limits;
 mod logs;
 mod machine;
@@ -30,7 +32,7 @@ use crate::measure::Context;
 use crate::options::Options;
 use crate::page::Page;
 use crate::report::{Measured, Report};
-use crate::rows::{Row, follow_process};
+use crate::rows::{Row, follow_process, peak};
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
@@ -54,6 +56,12 @@ fn run(arguments: &[String]) -> anyhow::Result<ExitCode> {
         && command == follow_process::COMMAND
     {
         follow_process::follow(kind, Path::new(path), records.parse()?)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if let [command, kind, dir] = arguments
+        && command == peak::COMMAND
+    {
+        peak::run(kind, Path::new(dir))?;
         return Ok(ExitCode::SUCCESS);
     }
     let options = Options::parse(arguments)?;

@@ -366,7 +366,11 @@ mod tests {
         let starts = || ran.iter().map(|(_, start)| *start);
         assert!(time.unwrap() >= starts().max().unwrap() - starts().min().unwrap());
         assert!(timed_threads(2, |_| anyhow::bail!("no")).is_err());
-        assert!(timed_warm_threads(2, |thread| anyhow::ensure!(thread == 1), |_| Ok(())).is_err());
+        let fails = |thread| {
+            anyhow::ensure!(thread == 1);
+            Ok(())
+        };
+        assert!(timed_warm_threads(2, fails, |_| Ok(())).is_err());
     }
 
     #[test]

@@ -4,9 +4,11 @@
 //! quirks, so that figures can be compared; `honest` does what the row's name promises. To add one, write a
 //! [`Pair`] in a file of `rows/`, whose header says what it stands for, and list it in [`all`].
 
+mod amplification;
 mod append;
 mod cache;
 mod cold;
+mod collection;
 mod copies;
 mod durable;
 mod fetch;
@@ -14,13 +16,16 @@ mod files;
 mod follow;
 pub(crate) mod follow_process;
 mod interval;
+mod loads;
 mod mixed;
+pub(crate) mod peak;
 mod produce;
 mod raw;
 mod reads;
 mod recovery;
 mod retention;
 mod sync;
+mod transfer;
 mod wal;
 mod writers;
 
@@ -37,6 +42,18 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Row> {
         &cache::ROWS,
         &copies::ROWS,
         &wal::ROWS,
+        &transfer::UPLOAD_ROWS,
+        &transfer::ROWS,
+        &transfer::PARTIAL_ROWS,
+        &transfer::CONCURRENT_ROWS,
+        &transfer::LARGE_16_ROWS,
+        &transfer::LARGE_64_ROWS,
+        &transfer::SEQUENTIAL_32_ROWS,
+        &transfer::SEQUENTIAL_64_ROWS,
+        &collection::ROWS,
+        &loads::ROWS,
+        &amplification::ROWS,
+        &peak::ROWS,
         &sync::ROWS,
         &interval::ROWS,
         &writers::ROWS,

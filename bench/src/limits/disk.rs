@@ -4,7 +4,7 @@
 //! size nor its extents and a sync writes nothing but the data. That is the cheapest durable write there is
 //! (a merely preallocated file costs some more for each page that is written for the first time).
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::Duration;
@@ -20,6 +20,17 @@ pub(crate) fn drop_cached(path: &Path) -> anyhow::Result<()> {
     let file = File::open(path).with_context(|| format!("open {}", path.display()))?;
     file.sync_all()?;
     Ok(fadvise(&file, 0, None, Advice::DontNeed)?)
+}
+
+/// Puts a file into a folder as plainly as that is durable: a temporary file, written and synced, renamed, and
+/// the folder synced.
+pub(crate) fn put_file(dir: &Path, name: &str, bytes: &[u8]) -> anyhow::Result<()> {
+    let temporary = dir.join(format!("{name}.tmp"));
+    let file = File::create(&temporary)?;
+    file.write_all_at(bytes, 0)?;
+    file.sync_all()?;
+    fs::rename(&temporary, dir.join(name))?;
+    Ok(File::open(dir)?.sync_all()?)
 }
 
 /// Written and synced in pieces of this size when the file is made.
@@ -133,7 +144,7 @@ mod tests {
         let path = dir.path().join("raw");
         let mut file = RecycledFile::create(&path, 2 * FILL_BYTES).unwrap();
         file.write(&[1; FILL_BYTES], 5, 2).unwrap();
-        let bytes = std::fs::read(&path).unwrap();
+        let bytes = fs::read(&path).unwrap();
         assert_eq!(bytes.len(), 2 * FILL_BYTES);
         assert!(bytes.iter().all(|byte| *byte == 1));
     }
