@@ -38,7 +38,9 @@ pub use error::{
 pub use format::{Block, BlockBuilder, Footer, FormatError, Piece, Placed};
 pub use memory::Memory;
 pub use name::{BlockName, ParseNameError};
-pub use objects::{OBJECT_BYTES_MAX, OBJECT_NAME_BYTES_MAX, Objects, PutIf, Version};
+pub use objects::{
+    OBJECT_BYTES_MAX, OBJECT_NAME_BYTES_MAX, Objects, PutIf, Version, inspect_object,
+};
 pub use remote::{Remote, S3Options};
 pub use tiered::{Tiered, TieredOptions, TieredStats};
 

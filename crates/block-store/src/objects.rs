@@ -158,6 +158,15 @@ pub(crate) fn seal(stamp: Stamp, content: &[u8]) -> Bytes {
     bytes.freeze()
 }
 
+/// The content of an object, as a file or a bucket holds it; for people and tools.
+///
+/// # Errors
+///
+/// [`FormatError`] with the position of what is wrong.
+pub fn inspect_object(bytes: &Bytes) -> Result<Bytes, FormatError> {
+    unseal(bytes).map(|(content, _)| content)
+}
+
 /// What is in an envelope.
 pub(crate) fn unseal(bytes: &Bytes) -> Result<(Bytes, Stamp), FormatError> {
     let damaged = |at, why| Err(FormatError::Damaged { at, why });

@@ -134,6 +134,17 @@ pub(crate) enum Command {
   strandline gc                          a round now
   strandline gc --grace 0s --json        also blocks that were written just now")]
     Gc(GcArgs),
+    /// Check a data directory that no server uses; exit code 1 when something is wrong, 2 when it cannot be checked
+    #[command(after_help = "Examples:
+  strandline fsck --data /srv/strandline
+  strandline fsck --scrub                verify the checksums of all blocks, too
+  strandline fsck --json | jq .found")]
+    Fsck(Box<FsckArgs>),
+    /// Make a data directory of what a store holds
+    #[command(after_help = "Examples:
+  strandline restore --store s3://bucket/prefix --data /srv/new
+  strandline restore --store dir:/backup/blocks --data /srv/new")]
+    Restore(Box<RestoreArgs>),
     /// Print any file that the server writes
     ///
     /// A range A..B begins with A and ends before B.
@@ -193,6 +204,9 @@ pub(crate) struct ServeArgs {
     /// warn,kafka=debug [default: warn]
     #[arg(long, value_name = "LEVEL")]
     pub(crate) log: Option<String>,
+    /// Take the store over from another data directory, which must be gone for good
+    #[arg(long)]
+    pub(crate) take_over: bool,
 }
 
 /// Where blocks lie.
@@ -259,6 +273,7 @@ impl ServeArgs {
             pack_after: (!self.pack_after.is_empty()).then_some(pack_after),
             cache: self.cache,
             store: self.store.given(),
+            take_over: self.take_over,
             gc_every: self.gc_every,
             gc_grace: self.gc_grace,
             log: self.log.clone(),
@@ -277,6 +292,27 @@ pub(crate) struct GcArgs {
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct FsckArgs {
+    /// Read all blocks and verify their checksums
+    #[arg(long)]
+    pub(crate) scrub: bool,
+    /// Delete blocks that nothing needs, if nothing else is wrong
+    #[arg(long)]
+    pub(crate) repair: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RestoreArgs {
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
 }
 
 fn age(text: &str) -> Result<Duration, String> {

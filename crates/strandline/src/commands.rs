@@ -2,11 +2,13 @@
 
 pub(crate) mod completions;
 pub(crate) mod consume;
+pub(crate) mod fsck;
 pub(crate) mod gc;
 pub(crate) mod inspect;
 pub(crate) mod kafka_door;
 pub(crate) mod mount;
 pub(crate) mod produce;
+pub(crate) mod restore;
 pub(crate) mod status;
 pub(crate) mod topic;
 pub(crate) mod volume;

@@ -74,7 +74,8 @@ impl DataDir {
                 store: StoreUrl::Memory,
             },
             store if new => {
-                write_format(host, &path, &store.unwrap_or_default()).map_err(cannot)?;
+                let store = store.unwrap_or_default();
+                write_format(host, &path, DataId::random(host), &store).map_err(cannot)?;
                 read_format(host, &path.join(FORMAT_NAME))?
             }
             store => {
@@ -84,6 +85,34 @@ impl DataDir {
             }
         };
         Ok(Self { path, id: format.id, store: format.store, _lock: lock })
+    }
+
+    /// An empty or new directory that becomes a data directory when it is [finished](Self::finish).
+    pub(crate) fn draft(host: &Host, path: &Path, store: &StoreUrl) -> Outcome<Self> {
+        let shown = path.display();
+        let cannot = |error: io::Error| {
+            Failure::because(format!("cannot use {shown} as data directory"), error)
+        };
+        host.disk.create_dir_all(path).map_err(cannot)?;
+        let entries = host.disk.list(path).map_err(cannot)?;
+        if entries.iter().any(|entry| entry.name != LOCK_NAME) {
+            return Err(Failure::new(format!(
+                "{shown} is not empty; choose an empty or a new directory with --data"
+            )));
+        }
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700)).map_err(cannot)?;
+        let path = path.canonicalize().map_err(cannot)?;
+        let lock = host.disk.lock(&path.join(LOCK_NAME)).map_err(cannot)?;
+        let lock = lock.ok_or_else(|| Failure::new(format!("{shown} is in use")))?;
+        Ok(Self { path, id: DataId::random(host), store: store.clone(), _lock: lock })
+    }
+
+    /// Makes a draft the data directory with this id, durably.
+    pub(crate) fn finish(self, host: &Host, id: StoreId) -> Outcome {
+        let id = DataId(u128::from_be_bytes(id.0));
+        write_format(host, &self.path, id, &self.store).map_err(|error| {
+            Failure::because(format!("cannot finish {}", self.path.display()), error)
+        })
     }
 
     /// The directory, as an absolute path without symbolic links.
@@ -163,11 +192,10 @@ fn refuse_other_store(path: &Path, own: &StoreUrl, asked: Option<&StoreUrl>) -> 
     }
 }
 
-fn write_format(host: &Host, dir: &Path, store: &StoreUrl) -> io::Result<()> {
+fn write_format(host: &Host, dir: &Path, id: DataId, store: &StoreUrl) -> io::Result<()> {
     let draft = dir.join(FORMAT_DRAFT_NAME);
     let file = host.disk.open(&draft, OpenMode::Create)?;
     file.set_size(0)?;
-    let id = DataId::random(host);
     let text = format!("{FORMAT_MAGIC}\nversion {FORMAT_VERSION}\nid {id}\nstore {store}\n");
     file.write_all_at(text.as_bytes(), 0)?;
     file.sync_data()?;

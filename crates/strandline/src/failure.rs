@@ -15,6 +15,8 @@ pub(crate) enum Failure {
     Usage(String),
     /// It was called well and could not be done: exit code 1.
     Refused(String),
+    /// What was to be checked could not be: exit code 2.
+    Unchecked(String),
     /// Another process of ours has told it already: exit code 1.
     AlreadyTold,
     /// Whoever read our output went away (`strandline consume t | head`): nothing to say, nothing wrong.
@@ -46,7 +48,7 @@ impl Failure {
     /// What the process answers its caller with.
     pub(crate) fn exit_code(&self) -> ExitCode {
         match self {
-            Self::Usage(_) => ExitCode::from(2),
+            Self::Usage(_) | Self::Unchecked(_) => ExitCode::from(2),
             Self::Refused(_) | Self::AlreadyTold => ExitCode::FAILURE,
             Self::ReaderGone => ExitCode::SUCCESS,
         }
@@ -56,7 +58,9 @@ impl Failure {
 impl Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Usage(sentence) | Self::Refused(sentence) => f.write_str(sentence),
+            Self::Usage(sentence) | Self::Refused(sentence) | Self::Unchecked(sentence) => {
+                f.write_str(sentence)
+            }
             Self::AlreadyTold => f.write_str("it was told already"),
             Self::ReaderGone => f.write_str("the reader of the output went away"),
         }

@@ -51,6 +51,8 @@ fn run(Cli { target, command }: Cli) -> Outcome {
         Command::Produce(args) => commands::produce::run(&target, &args),
         Command::Consume(args) => commands::consume::run(&target, &args),
         Command::Status { json } => commands::status::run(&target, json),
+        Command::Fsck(args) => commands::fsck::run(&target, &args),
+        Command::Restore(args) => commands::restore::run(&target, &args),
         Command::Gc(args) => commands::gc::run(&target, &args),
         Command::Inspect { files, json } => commands::inspect::run(&files, json),
         Command::Completions { shell } => commands::completions::run(shell),

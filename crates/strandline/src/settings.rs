@@ -51,6 +51,8 @@ pub(crate) struct Settings {
     pub(crate) pack_after: PackAfter,
     /// Where blocks lie.
     pub(crate) store: StoreSettings,
+    /// Whether to take the store over from another data directory.
+    pub(crate) take_over: bool,
     /// When collection runs.
     pub(crate) gc_every: GcEvery,
     /// Collection leaves younger blocks alone.
@@ -71,6 +73,8 @@ pub(crate) struct Given {
     pub(crate) pack_after: Option<PackAfter>,
     pub(crate) cache: Option<CacheSize>,
     pub(crate) store: StoreSettings,
+    /// Only a flag: a file would say it again at each start.
+    pub(crate) take_over: bool,
     pub(crate) gc_every: Option<GcEvery>,
     pub(crate) gc_grace: Option<Duration>,
     pub(crate) log: Option<String>,
@@ -87,6 +91,7 @@ impl Given {
             pack_after: self.pack_after.or(fallback.pack_after),
             cache: self.cache.or(fallback.cache),
             store: self.store.or(fallback.store),
+            take_over: self.take_over || fallback.take_over,
             gc_every: self.gc_every.or(fallback.gc_every),
             gc_grace: self.gc_grace.or(fallback.gc_grace),
             log: self.log.or(fallback.log),
@@ -103,6 +108,7 @@ impl Given {
             pack_after: self.pack_after.unwrap_or_default(),
             cache: self.cache,
             store: self.store,
+            take_over: self.take_over,
             gc_every: self.gc_every.unwrap_or_default(),
             gc_grace: self.gc_grace.unwrap_or(GC_GRACE_DEFAULT),
             log: self.log.unwrap_or_else(|| "warn".to_owned()),

@@ -88,6 +88,7 @@ fn strands_options(data: &DataDir, settings: &Settings) -> strands::Options {
     let pack_after = settings.pack_after;
     strands::Options {
         store_id: data.id().store_id(),
+        take_over: settings.take_over,
         pack_after_bytes: pack_after.bytes.unwrap_or(default.pack_after_bytes),
         pack_after_age: pack_after.age.or(default.pack_after_age),
         collect_every: match settings.gc_every {

@@ -134,15 +134,18 @@ pub(crate) fn page(
     rows.rows(EXTENTS, (from, Bound::Unbounded), Order::Ascending, limit)?
         .iter()
         .map(|(key, value)| {
-            let strand = key.first_chunk().map(|id| StrandId::from_raw(u64::from_be_bytes(*id)));
-            strand.filter(|_| key.len() == KEY_BYTES).zip(Extent::decode(key, value)).ok_or_else(
-                || {
-                    let shown = key.escape_ascii();
-                    ReadError::Failed(format!("the extent row `{shown}` cannot be read"))
-                },
-            )
+            decode_row(key, value).ok_or_else(|| {
+                let shown = key.escape_ascii();
+                ReadError::Failed(format!("the extent row `{shown}` cannot be read"))
+            })
         })
         .collect()
+}
+
+/// The extent of a row and the strand that it is of.
+pub(crate) fn decode_row(key: &[u8], value: &[u8]) -> Option<(StrandId, Extent)> {
+    let strand = StrandId::from_raw(u64::from_be_bytes(*key.first_chunk()?));
+    (key.len() == KEY_BYTES).then_some(strand).zip(Extent::decode(key, value))
 }
 
 /// One past the last byte of a strand that lies in a block.

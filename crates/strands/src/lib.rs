@@ -32,6 +32,7 @@ mod compact;
 mod error;
 mod extents;
 mod frames;
+mod fsck;
 mod inspect;
 mod ledger;
 mod options;
@@ -61,6 +62,7 @@ pub use collect::{
 pub use commit::Commit;
 pub use error::{CollectError, CommitError, OpenError, ReadError};
 pub use frames::StreamError;
+pub use fsck::{Checked, FsckInput, FsckProgress, delete_unnamed, fsck};
 pub use inspect::{
     InspectLedgerError, InspectedEntry, InspectedOp, InspectedRoot, inspect_commit, inspect_ledger,
     inspect_owner, inspect_root,

@@ -26,6 +26,7 @@ mod defects;
 mod epochs;
 mod failed_sync;
 mod forgotten_sync;
+mod fsck;
 mod full_disk;
 mod one_moment;
 mod owner;

@@ -6,6 +6,7 @@
 //! Not here: the meta store's own files, which are its engine's (`strandline status` shows how far it is).
 
 mod journal;
+mod object;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -49,6 +50,7 @@ fn print(host: &Host, path: &Path, json: bool, out: &mut Out) -> Outcome {
     }
     match &magic[..read] {
         magic if magic.starts_with(b"sl.block") => print_block(path, &file, json, out),
+        magic if magic.starts_with(b"sl.objct") => object::print(path, &file, json, out),
         magic if magic.starts_with(b"strndlog") => journal::print_segment(host, path, json, out),
         magic if magic.starts_with(b"strndend") => journal::print_marker(host, path, json, out),
         magic if magic.starts_with(b"strndlow") => journal::print_start(host, path, json, out),

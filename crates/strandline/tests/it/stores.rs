@@ -179,3 +179,61 @@ fn a_bucket_that_is_not_there_and_missing_credentials_are_told() {
     let said = told(&run(&mut command, b""));
     assert!(said.contains("set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"), "{said}");
 }
+
+#[test]
+fn a_node_is_restored_from_its_store_alone_and_checks_out() {
+    let elsewhere = tempfile::tempdir().unwrap();
+    let store = format!("dir:{}", elsewhere.path().join("blocks").display());
+    let (temp, data) = fresh();
+    let dir = temp.path().join("mnt");
+    let server = start(&data, &["--store", &store]);
+    let has_file = fill(&server, &dir);
+    server.wait_for_status("it is packed", |status| status["journal"]["unpacked_bytes"] == 0);
+    server.stop();
+    let new = temp.path().join("new");
+    let restore = |into: &Path| {
+        let mut command = crate::harness::strandline();
+        run(command.args(["restore", "--store", &store, "--data"]).arg(into), b"")
+    };
+    assert!(told(&restore(&data)).contains("is not empty"));
+    let restored = restore(&new);
+    assert_eq!(restored.status.code(), Some(0), "{}", restored.stderr);
+    assert!(restored.stdout.starts_with("restored up to commit "), "{}", restored.stdout);
+    let mut fsck = crate::harness::strandline();
+    let checked = run(fsck.args(["fsck", "--scrub", "--data"]).arg(&new), b"");
+    assert_eq!(checked.status.code(), Some(0), "{} {}", checked.stdout, checked.stderr);
+    check(&start(&new, &[]), &dir, has_file);
+}
+
+#[test]
+fn a_check_finds_what_is_missing_and_needs_the_directory_for_itself() {
+    let (_temp, data) = fresh();
+    let server = start(&data, &[]);
+    server.run_with_input(&["produce", "words"], words().as_bytes());
+    server.wait_for_status("it is packed", |status| status["journal"]["unpacked_bytes"] == 0);
+    let fsck = |args: &[&str]| {
+        run(crate::harness::strandline().arg("fsck").args(args).arg("--data").arg(&data), b"")
+    };
+    let busy = fsck(&[]);
+    assert_eq!(busy.status.code(), Some(2), "{}", busy.stderr);
+    assert!(busy.stderr.contains("another server is running"), "{}", busy.stderr);
+    server.stop();
+    let sound = fsck(&["--scrub", "--repair", "--json"]);
+    assert_eq!(sound.status.code(), Some(0), "{} {}", sound.stdout, sound.stderr);
+    let body: serde_json::Value = serde_json::from_str(&sound.stdout).unwrap();
+    assert!(body["extents"].as_u64() > Some(0) && body["faults"] == 0, "{body}");
+    let blocks = data.join("blocks");
+    let largest =
+        files_below(&blocks).into_iter().max_by_key(|path| path.metadata().unwrap().len());
+    fs::remove_file(largest.unwrap()).unwrap();
+    let broken = fsck(&[]);
+    assert_eq!(broken.status.code(), Some(1), "{} {}", broken.stdout, broken.stderr);
+    assert!(broken.stdout.contains("is not in the store"), "{}", broken.stdout);
+    let nowhere = run(crate::harness::strandline().args(["fsck", "--data", "/nonexistent"]), b"");
+    assert_eq!(nowhere.status.code(), Some(2), "{}", nowhere.stderr);
+}
+
+fn files_below(dir: &Path) -> Vec<std::path::PathBuf> {
+    let entries = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    entries.flat_map(|path| if path.is_dir() { files_below(&path) } else { vec![path] }).collect()
+}
