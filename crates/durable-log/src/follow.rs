@@ -236,7 +236,8 @@ impl Follower {
     }
 
     /// All records below this are durable. Only later records tell it of the ones before them, or a mark that the
-    /// committer leaves when the log is idle ([`crate::Options::sync_interval`]).
+    /// committer leaves when the log is idle ([`sync_interval`](field@crate::Options::sync_interval)); an orderly
+    /// close tells it nothing of the last ones.
     pub fn durable(&self) -> Offset {
         self.durable
     }

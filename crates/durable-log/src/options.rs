@@ -26,12 +26,12 @@ const TIME_MIN: Duration = Duration::from_millis(1);
 /// | field | unit | default | least | most |
 /// |---|---|---|---|---|
 /// | [`segment_bytes`](Self::segment_bytes) | bytes | 64 MiB | 168, or refused | 4 GiB, or refused |
-/// | [`segment_age_max`](Self::segment_age_max) | time | none | 1 ms; less is as that | any |
+/// | [`segment_age_max`](field@Self::segment_age_max) | time | none | 1 ms; less is as that | any |
 /// | [`append_bytes_max`](Self::append_bytes_max) | bytes | 32 MiB | 5, or refused | 1 GiB, or refused |
 /// | [`sync_ahead_bytes`](Self::sync_ahead_bytes) | bytes | 4 MiB | 1; 0 is as that | `unsynced_bytes_max`, or refused |
 /// | [`sync_ahead_records`](Self::sync_ahead_records) | records | none | 1; 0 is as that | any |
 /// | [`unsynced_bytes_max`](Self::unsynced_bytes_max) | bytes | 64 MiB | 1, or refused | any |
-/// | [`sync_interval`](Self::sync_interval) | time | 1 s | 1 ms; less is as that | any |
+/// | [`sync_interval`](field@Self::sync_interval) | time | 1 s | 1 ms; less is as that | any |
 /// | [`reads`](Self::reads) | | mapped | | |
 /// | [`open_files_max`](Self::open_files_max) | files | 128 | 1; 0 is as that | any |
 #[derive(Clone, Debug)]
@@ -134,12 +134,12 @@ impl Options {
         Ok(())
     }
 
-    /// [`Options::sync_interval`] as it is taken.
+    /// `sync_interval` as it is taken.
     pub(crate) fn sync_interval(&self) -> Option<Duration> {
         self.sync_interval.map(|interval| interval.max(TIME_MIN))
     }
 
-    /// [`Options::segment_age_max`] as it is taken.
+    /// `segment_age_max` as it is taken.
     pub(crate) fn segment_age_max(&self) -> Option<Duration> {
         self.segment_age_max.map(|age| age.max(TIME_MIN))
     }

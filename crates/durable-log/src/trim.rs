@@ -42,7 +42,8 @@ pub struct Retention {
 
 impl Log {
     /// Removes all sealed segments whose records all lie below `before`; returns the new start.
-    /// Durable on return. What readers hold stays readable.
+    /// Durable on return. What readers hold stays readable. The active segment stays, however many of its
+    /// records lie below: [`Log::roll`] seals it.
     ///
     /// # Errors
     ///
@@ -55,7 +56,7 @@ impl Log {
     /// returns the new start. Durable on return. What readers hold stays readable.
     ///
     /// The active segment always stays: end it first with [`Log::roll`] or
-    /// [`crate::Options::segment_age_max`].
+    /// [`segment_age_max`](field@crate::Options::segment_age_max).
     ///
     /// # Errors
     ///

@@ -145,13 +145,15 @@ pub(crate) enum Command {
   strandline restore --store s3://bucket/prefix --data /srv/new
   strandline restore --store dir:/backup/blocks --data /srv/new")]
     Restore(Box<RestoreArgs>),
-    /// Print any file that the server writes
+    /// Print a file that the server writes
     ///
-    /// A range A..B begins with A and ends before B.
+    /// All but those in meta/, which are the meta store's own. A range A..B begins with A and ends before B.
+    /// Where a segment's frames end is shown with what stands there instead of one; whether frames are
+    /// missing there is known only to whoever opens the journal.
     #[command(after_help = "Examples:
   strandline inspect strandline-data/FORMAT
   strandline inspect strandline-data/journal/*.seg | less
-  strandline inspect strandline-data/journal/clean strandline-data/journal/torn/*
+  strandline inspect strandline-data/journal/*.idx
   strandline inspect --json strandline-data/blocks/*/*/*.blk | jq .")]
     Inspect {
         /// The files

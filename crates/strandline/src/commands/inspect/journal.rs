@@ -138,11 +138,11 @@ impl Printer<'_> {
             return self.out.line(format!("{last},{}", rest.to_string().trim_start_matches('{')));
         }
         let end = segment.end_reason.map_or_else(
-            || "the end of the file".to_owned(),
-            |why| format!("byte {} of {}: {why}", segment.end, segment.file_bytes),
+            || "at the end of the file".to_owned(),
+            |why| format!("at byte {} of {}: {why}", segment.end, segment.file_bytes),
         );
         let commits = range(segment.first.get(), segment.next - segment.first);
-        self.out.line(format!("  commits {commits}, good up to {end}"))
+        self.out.line(format!("  commits {commits}, the frames end {end}"))
     }
 }
 
