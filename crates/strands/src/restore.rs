@@ -187,7 +187,7 @@ struct Loaded {
     commits: u64,
 }
 
-/// What [`rebuild`] has done.
+/// What an opening did that made the meta store anew.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rebuilt {
     /// Commits before this one came from a checkpoint and the ledger, those after it from the journal.
