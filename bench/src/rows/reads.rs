@@ -324,7 +324,10 @@ impl Readers {
                     read(usize::try_from(random.below(self.records.records as u64))?);
                 }
             } else {
-                self.numbers.iter().cycle().take(self.reads_each).for_each(|number| read(*number));
+                // Each from another place on, or what one has read would be near for the next.
+                let from = thread * DRAWN / self.threads;
+                let numbers = self.numbers.iter().cycle().skip(from);
+                numbers.take(self.reads_each).for_each(|number| read(*number));
             }
             Ok(())
         })
@@ -511,21 +514,24 @@ impl Pair for BusyTail {
 
 fn two_readers(context: &Context) -> anyhow::Result<Box<dyn Pair>> {
     let records = Records::sealed(context, SEALED, original_options())?;
-    let numbers = at_random(records.records);
+    // Other numbers for each thread, or what one has read would be near for the other.
+    let numbers = [42, 43].map(|seed| Random::new(seed).below_each(SEALED, DRAWN));
     Ok(Box::new(TwoReaders { records, numbers, reads: context.amount(READS) }))
 }
 
 struct TwoReaders {
     records: Records,
-    numbers: Vec<usize>,
+    /// What each thread reads.
+    numbers: [Vec<usize>; 2],
     /// Of each thread.
     reads: usize,
 }
 
 impl TwoReaders {
     fn read(&self, threads: usize) -> anyhow::Result<f64> {
-        let read = |reads| self.records.read(&self.numbers, reads, false);
-        let time = timed_warm_threads(threads, |_| read(self.numbers.len()), |_| read(self.reads))?;
+        let read = |thread: usize, reads| self.records.read(&self.numbers[thread], reads, false);
+        let warm_up = |thread| read(thread, DRAWN);
+        let time = timed_warm_threads(threads, warm_up, |thread| read(thread, self.reads))?;
         Ok(per_second(time, threads * self.reads))
     }
 }
