@@ -20,6 +20,7 @@ use crate::commit::Op;
 use crate::{Commit, CommitError, Options, Order, Position, ReadError, StrandId, Strands, Table};
 
 mod backpressure;
+mod bucket;
 mod cached;
 mod collection;
 mod defects;
@@ -29,6 +30,7 @@ mod forgotten_sync;
 mod fsck;
 mod full_disk;
 mod one_moment;
+mod outage;
 mod owner;
 mod power_cut;
 mod restore;

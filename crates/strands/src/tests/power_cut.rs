@@ -146,6 +146,34 @@ impl Life {
         self.acknowledged = next.acknowledged;
     }
 
+    /// Forgets the states before the last one, which was acknowledged.
+    pub(super) fn forget_the_past(&mut self) {
+        let (first, model) = self.last();
+        *self = Self { first, history: vec![(self.acknowledged, model)], ..*self };
+    }
+
+    /// Goes on with the state that survived a power cut, and says which that is.
+    #[track_caller]
+    pub(super) fn survive(&mut self, strands: &Strands) -> Model {
+        let (first, model) = self.survivor(strands);
+        let acknowledged = strands.positions().durable;
+        *self = Self { first, history: vec![(acknowledged, model.clone())], acknowledged };
+        model
+    }
+
+    /// The state that is there, which holds all that was acknowledged, and its number.
+    #[track_caller]
+    fn survivor(&self, strands: &Strands) -> (u64, Model) {
+        let count = count(strands);
+        let index = usize::try_from(count - self.first).unwrap();
+        let (_, model) = &self.history[index];
+        if let Some((next, _)) = self.history.get(index + 1) {
+            let acknowledged = self.acknowledged;
+            assert!(*next > acknowledged, "commit {next} is gone, acknowledged was {acknowledged}");
+        }
+        (count, model.clone())
+    }
+
     /// All states and their numbers.
     pub(super) fn states(&self) -> impl Iterator<Item = (u64, Model)> {
         (self.first..).zip(self.history.iter().map(|(_, model)| model.clone()))
@@ -179,14 +207,7 @@ pub(super) fn live_checked(
     let begin = strands.positions().appended;
     let mut life = Life { first, history: vec![(begin, model.clone())], acknowledged: begin };
     for step in steps {
-        let done = match step {
-            Step::Pack => strands.pack_now(),
-            Step::Sync | Step::Reopen { .. } => strands
-                .commit(Commit::new())
-                .map(|ticket| (ticket.position(), ticket.wait_durable()))
-                .and_then(|(position, durable)| durable.map(|()| life.acknowledged = position)),
-            _ => change(strands, &mut model, step, &mut life),
-        };
+        let done = take(strands, &mut model, step, &mut life);
         if let Err(error) = done {
             assert!(excused(&error), "{error}");
             if !matches!(step, Step::Pack) {
@@ -196,6 +217,26 @@ pub(super) fn live_checked(
         check(strands, &model);
     }
     life
+}
+
+/// Takes one step from the state `model`.
+pub(super) fn take(
+    strands: &Strands,
+    model: &mut Model,
+    step: &Step,
+    life: &mut Life,
+) -> Result<(), CommitError> {
+    match step {
+        Step::Pack => strands.pack_now(),
+        Step::Sync | Step::Reopen { .. } => {
+            let ticket = strands.commit(Commit::new())?;
+            let position = ticket.position();
+            ticket.wait_durable()?;
+            life.acknowledged = position;
+            Ok(())
+        }
+        _ => change(strands, model, step, life),
+    }
 }
 
 fn change(
@@ -239,18 +280,9 @@ pub(super) fn check_without_meta(machine: &Machine, life: &Life) {
 
 #[track_caller]
 pub(super) fn check_survivors(strands: &Strands, life: &Life) -> (u64, Model) {
-    let count = count(strands);
-    let index = usize::try_from(count - life.first).unwrap();
-    let (_, model) = &life.history[index];
-    if let Some((next, _)) = life.history.get(index + 1) {
-        assert!(
-            *next > life.acknowledged,
-            "commit {next} is gone, acknowledged was {}",
-            life.acknowledged
-        );
-    }
+    let (count, model) = life.survivor(strands);
     model.check(strands);
-    (count, model.clone())
+    (count, model)
 }
 
 pub(super) fn steps(seed: u64) -> Vec<Step> {

@@ -148,9 +148,12 @@ fn send(
     }
     let mut bytes = reply_head.to_bytes();
     let body_at = bytes.len();
-    bytes.extend(&reply.body);
+    if !to_head {
+        bytes.extend(&reply.body);
+    }
     // Where there is no body, the head is what breaks in the middle.
-    let middle = if reply.body.is_empty() { body_at / 2 } else { body_at + reply.body.len() / 2 };
+    let body_len = bytes.len() - body_at;
+    let middle = if body_len == 0 { body_at / 2 } else { body_at + body_len / 2 };
     if fault == Some(&Fault::CorruptReply) {
         flip(&mut bytes[body_at..], visit.number);
     }
