@@ -140,9 +140,9 @@ impl Progress {
     }
 }
 
-/// A sync failed; what the file holds is unknown.
+/// A sync failed; what the file holds is unknown. Or the log has failed: then these are to be woken.
 #[derive(Debug)]
-pub(crate) struct Suspect;
+pub(crate) struct Suspect(pub(crate) Woken);
 
 /// Up to where somebody waits.
 #[derive(Clone, Copy, Debug)]
@@ -276,7 +276,10 @@ impl Core {
         woken.wake_threads();
         let suspect = {
             let sync = lock(&self.sync);
-            self.sync_written(&sync).map(|served| woken.append(served)).is_err()
+            let synced = self.sync_written(&sync);
+            let is_suspect = synced.is_err();
+            woken.append(synced.unwrap_or_else(|Suspect(told)| told));
+            is_suspect
         };
         if suspect {
             let mut writer = self.writer();
@@ -300,19 +303,26 @@ impl Core {
         let (active, written) = {
             let progress = self.progress();
             if progress.suspect || progress.ended.is_some() {
-                return Err(Suspect);
+                return Err(Suspect(Woken::default()));
             }
             if progress.durable.at >= progress.written.at {
                 return Ok(Woken::default());
             }
             (Arc::clone(&progress.active), progress.written)
         };
+        let mut woken = Woken::default();
+        // After the place was taken: what those records need was told before they were appended.
+        if !left_out(Step::AskBeforeSync)
+            && self.ask_before_sync(written.offset, &mut woken).is_err()
+        {
+            return Err(Suspect(woken));
+        }
         let file = active.file();
         match file.and_then(|file| mutation::sync_data(Step::SyncCommit, &*file)) {
             Ok(()) => Ok(self.publish_durable(written)),
             Err(error) => {
                 self.note_failed_sync(&active, &error);
-                Err(Suspect)
+                Err(Suspect(woken))
             }
         }
     }

@@ -49,11 +49,12 @@
 //! `marker`. Of the other modules, `tail` holds what is in memory, in chunks (`chunk`) that are
 //! found and read without a lock (`ring`), `writer` brings it to files, `commit` decides who syncs
 //! for whom, `committer` does what nobody leads, `wait` is for who only wants to be told, `recovery`
-//! opens what was left, `core` has the locks.
+//! opens what was left, `before_sync` is for files that records name, `core` has the locks.
 //!
 //! Not here: what a record means, and any network.
 
 mod access;
+mod before_sync;
 mod chunk;
 mod commit;
 mod committer;
@@ -95,6 +96,7 @@ mod writer;
 /// The machine below: [`host::Host::real`] is the operating system's, [`host::sim::Machine`] a simulated one.
 pub use host;
 
+pub use before_sync::BeforeSync;
 pub use commit::Ticket;
 pub use committer::{Committer, StartError};
 pub use error::{

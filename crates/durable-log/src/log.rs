@@ -227,7 +227,7 @@ impl Log {
         // What a process that was killed left may be there and not be durable. Whatever is decided by a name
         // here, a cut above all, must still be so after a power cut.
         mutation::sync_dir(Step::SyncFound, host, dir).map_err(io)?;
-        let mut recovered = recovery::recover(&files, dir)?;
+        let mut recovered = recovery::recover(&files, dir, options.before_sync.as_deref())?;
         if let Some(first) = first {
             if recovered.report.segments > 0 {
                 return Err(io(std::io::ErrorKind::AlreadyExists.into()));

@@ -74,6 +74,9 @@ steps! {
     CheckClaimsBehind: "claims behind the damage count",
     RaiseEpoch: "an unclean opening begins an epoch",
     CheckEpoch: "epochs and times do not go back",
+    AskBeforeSync: "what records need is durable before a sync makes them so",
+    AskBeforeRescue: "what records need is durable before they are rewritten after a failed sync",
+    AskRecovered: "an opening keeps no record that needs what is not there",
 }
 
 /// Whether a step is to be left out.

@@ -1,7 +1,9 @@
 //! Limits of a log, set when it is opened.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use crate::before_sync::BeforeSync;
 use crate::error::OpenError;
 use crate::frame;
 use crate::segment;
@@ -34,6 +36,7 @@ const TIME_MIN: Duration = Duration::from_millis(1);
 /// | [`sync_interval`](field@Self::sync_interval) | time | 1 s | 1 ms; less is as that | any |
 /// | [`reads`](Self::reads) | | mapped | | |
 /// | [`open_files_max`](Self::open_files_max) | files | 128 | 1; 0 is as that | any |
+/// | [`before_sync`](Self::before_sync) | | none | | |
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Size of a segment file in bytes, header included. A larger append gets a segment that fits it. Default 64
@@ -77,6 +80,8 @@ pub struct Options {
     /// have one more. The mapping of a segment needs no open file. Default 128; 0 is as 1, and there is no most
     /// but that of the process.
     pub open_files_max: usize,
+    /// Asked before records become durable, for files that they name. Default `None`: they name none.
+    pub before_sync: Option<Arc<dyn BeforeSync>>,
 }
 
 /// How records that are durable are read from their files.
@@ -104,6 +109,7 @@ impl Default for Options {
             sync_interval: Some(Duration::from_secs(1)),
             reads: Reads::Mapped,
             open_files_max: 128,
+            before_sync: None,
         }
     }
 }

@@ -6,6 +6,9 @@
 //! an append that nobody was promised: it is copied to `torn/` and cut, also when whole frames
 //! follow it, as a power cut may leave them.
 //!
+//! Where records name files of somebody else's (`crate::before_sync`), an un-promised record whose files are not
+//! whole ends the log as a torn one does.
+//!
 //! What is kept of the un-promised end is written again and synced before anybody hears of it,
 //! because a sync that failed in an earlier life may have left it in the page cache alone. The
 //! caller then begins a new segment (`crate::log`); its header makes the end found here a fact, so
@@ -16,7 +19,7 @@
 //!
 //! An orderly close leaves a mark (`crate::marker`) with which all of this is skipped.
 
-mod check;
+pub(crate) mod check;
 mod list;
 mod torn;
 
@@ -24,6 +27,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::before_sync::{self, BeforeSync};
 use crate::error::OpenError;
 use crate::files::Files;
 use crate::marker::Marker;
@@ -108,7 +112,11 @@ impl Recovered {
 }
 
 /// Reads, checks and repairs the log in `dir`.
-pub(crate) fn recover(files: &Arc<Files>, dir: &Path) -> Result<Recovered, OpenError> {
+pub(crate) fn recover(
+    files: &Arc<Files>,
+    dir: &Path,
+    asked: Option<&dyn BeforeSync>,
+) -> Result<Recovered, OpenError> {
     let host = &files.host;
     let Found { mut segments, leftovers, unfinished } = list::find(files, dir)?;
     let marker = Marker::read(host, dir)?;
@@ -122,7 +130,10 @@ pub(crate) fn recover(files: &Arc<Files>, dir: &Path) -> Result<Recovered, OpenE
     let (end, newest_ms, tail) = match &marker {
         Some(marker) => (check::check_marked(&last, marker)?, marker.newest_ms, None),
         None => {
-            let tail = check::check_all(&segments, &last)?;
+            let mut tail = check::check_all(&segments, &last)?;
+            if let Some(asked) = asked {
+                before_sync::check_recovered(asked, &last, &mut tail)?;
+            }
             (tail.end, tail.newest_ms, Some(tail))
         }
     };
@@ -179,7 +190,7 @@ fn size_of_file(segment: &Segment) -> Result<u64, OpenError> {
     segment.file().and_then(|file| file.size()).map_err(|source| io_error(segment, source))
 }
 
-fn io_error(segment: &Segment, source: io::Error) -> OpenError {
+pub(crate) fn io_error(segment: &Segment, source: io::Error) -> OpenError {
     OpenError::Io { path: segment.path.clone(), source }
 }
 

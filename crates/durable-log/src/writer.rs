@@ -14,6 +14,7 @@ use std::mem;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::commit::Suspect;
 use crate::core::{Core, lock};
 use crate::error::WriteError;
 use crate::files::FileRef;
@@ -195,7 +196,10 @@ impl Core {
                 writer.woken.append(woken);
                 Ok(())
             }
-            Err(_) => self.rescue(writer, sync),
+            Err(Suspect(woken)) => {
+                writer.woken.append(woken);
+                self.rescue(writer, sync)
+            }
         }
     }
 
@@ -312,6 +316,10 @@ impl Core {
             batch.stretch.number, writer.stretch.number,
             "the tail holds all that is not durable"
         );
+        // All that is rewritten becomes durable, also what was appended since the sync that failed.
+        if !left_out(Step::AskBeforeRescue) {
+            self.before_sync(batch.end.offset)?;
+        }
         let blank = self.take_blank(writer, &batch.stretch)?;
         let mut fill = |segment: &Segment| writer.put(segment);
         let header = self.header_after(old, &batch.stretch, durable, batch.newest_ms);

@@ -91,6 +91,9 @@ pub(super) const HINTS: &[Hint] = &[
     notices("forged::numbers_that_no_log_reaches_are_refused", &["CheckSegmentNumbers"]),
     notices("forged::records_that_are_not_the_next_ones_are_no_records", &["CheckNextOffset"]),
     notices("forged::records_whose_lengths_do_not_add_up_are_no_records", &["CheckRecordLengths"]),
+    notices("needs::a_rescue_asks_about_all_that_it_rewrites", &["AskBeforeRescue"]),
+    notices("needs::an_opening_cuts_off_what_needs_something_that_is_not_there", &["AskRecovered"]),
+    notices("needs::every_way_to_become_durable_asks_first", &["AskBeforeSync"]),
     notices("open_files::a_file_that_is_not_the_segments_own_is_not_read", &["CheckOpenedAgain"]),
     notices(
         "open_files::a_segment_whose_name_went_before_a_trim_failed_is_still_read",

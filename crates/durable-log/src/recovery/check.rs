@@ -141,13 +141,15 @@ fn check_sealed(segment: &Segment, end: Place, buffer: &mut Vec<u8>) -> Result<(
 
 /// What the last segment holds.
 #[derive(Debug)]
-pub(super) struct Tail {
+pub(crate) struct Tail {
     /// After the last good frame.
-    pub(super) end: Place,
+    pub(crate) end: Place,
     /// The latest time of its frames.
     pub(super) newest_ms: i64,
     /// All frames that end at or before this were durable.
-    pub(super) promised: Location,
+    pub(crate) promised: Place,
+    /// All records before this were durable; not before `promised`, and within a frame or two of it.
+    pub(crate) known: Offset,
     /// After the last byte that is not zero and not of a former life.
     pub(super) used: Location,
     pub(super) size: u64,
@@ -160,7 +162,7 @@ fn check_tail(segment: &Segment) -> Result<Tail, OpenError> {
     let size = size_of_file(segment)?;
     let file_end = segment.location(size);
     let written = segment.written(base.at).map_err(|source| io_error(segment, source))?;
-    let mut claims = Claims::new(base.offset, base.at);
+    let mut claims = Claims::new(base);
     let mut walker =
         Walker::new(&source, segment.header.salt, base.at, base.offset, file_end, Vec::new());
     let mut newest_ms = i64::MIN;
@@ -190,25 +192,26 @@ fn check_tail(segment: &Segment) -> Result<Tail, OpenError> {
         return Err(damaged(segment, end.at, why));
     }
     claims.raise(behind.synced_through);
-    Ok(Tail { end, newest_ms, promised: claims.promised, used: behind.end, size })
+    let Claims { promised, highest: known, .. } = claims;
+    Ok(Tail { end, newest_ms, promised, known, used: behind.end, size })
 }
 
 /// Follows the highest claim and, roughly, the place up to which it vouches.
 #[derive(Debug)]
 struct Claims {
     highest: Offset,
-    promised: Location,
+    promised: Place,
     /// Ends of frames above the claim, not all of them.
     open: VecDeque<Place>,
 }
 
 impl Claims {
-    fn new(highest: Offset, promised: Location) -> Self {
-        Self { highest, promised, open: VecDeque::new() }
+    fn new(promised: Place) -> Self {
+        Self { highest: promised.offset, promised, open: VecDeque::new() }
     }
 
     fn frame(&mut self, synced_through: Offset, end: Place) {
-        let last = self.open.back().map_or(self.promised, |place| place.at);
+        let last = self.open.back().map_or(self.promised.at, |place| place.at);
         if end.at.get() - last.get() >= STEP_BYTES {
             self.open.push_back(end);
         }
@@ -220,7 +223,7 @@ impl Claims {
         while let Some(place) =
             self.open.front().copied().filter(|place| place.offset <= self.highest)
         {
-            self.promised = place.at;
+            self.promised = place;
             self.open.pop_front();
         }
     }

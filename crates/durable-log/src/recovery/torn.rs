@@ -46,7 +46,7 @@ pub(super) fn repair(
     };
     shrink(segment, tail.size, segment.position(tail.used));
     if !left_out(LeftOut::WriteRecoveredAgain) {
-        write_again(segment, tail.promised, tail.end.at)
+        write_again(segment, tail.promised.at, tail.end.at)
             .map_err(|source| io_error(segment, source))?;
     }
     segment

@@ -405,6 +405,7 @@ fn the_least_of_every_option_is_a_log_that_works() {
         sync_interval: Some(Duration::ZERO),
         reads: Reads::Copied,
         open_files_max: 0,
+        before_sync: None,
     });
     let log = place.open();
     let committer = log.start_committer().unwrap();
@@ -433,6 +434,7 @@ fn the_most_of_every_option_is_a_log_that_works() {
         sync_interval: Some(Duration::MAX),
         reads: Reads::Mapped,
         open_files_max: usize::MAX,
+        before_sync: None,
     };
     let log = place.open();
     let committer = log.start_committer().unwrap();

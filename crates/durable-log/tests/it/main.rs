@@ -19,6 +19,7 @@ mod model;
 mod mutated;
 #[cfg(feature = "mutation")]
 mod mutations;
+mod needs;
 mod open_files;
 mod power_cut_ext4;
 mod reads;
