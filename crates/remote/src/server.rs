@@ -201,9 +201,10 @@ pub async fn serve_pipe(
     };
     let tree = match volume {
         Ok(Hello::Volume(name)) => volumes.open(&name).map_err(|error| match error {
-            OpenVolumeError::NotFound => {
-                (RefusalCode::NoSuchVolume, format!("there is no volume {name:?}"))
-            }
+            OpenVolumeError::NotFound => (
+                RefusalCode::NoSuchVolume,
+                format!("volume {} does not exist", name.escape_debug()),
+            ),
             OpenVolumeError::Failed(_) => (RefusalCode::VolumeFailed, error.to_string()),
         }),
         Ok(Hello::OtherVersion(theirs)) => {

@@ -1,6 +1,7 @@
 //! What the admin API says: the JSON that the server sends and its commands read, as described in docs/http.md.
 //!
-//! Fields are only ever added. Sizes are in bytes, positions are commits of the journal counted from 0.
+//! Fields are only ever added. A size in bytes is `bytes` or ends in `_bytes`; a time ends in `_ms` and is in
+//! milliseconds, since 1970 where it is a moment; positions are commits of the journal counted from 0.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,12 +11,17 @@ pub(crate) struct ErrorBody {
     pub(crate) error: String,
 }
 
+/// Why something that was named cannot be used: there is none of that name.
+pub(crate) fn missing(kind: &str, name: &str) -> String {
+    format!("{kind} {name} does not exist; `strandline {kind} list` shows those that do")
+}
+
 /// `GET /api/status`.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Status {
     pub(crate) version: String,
     pub(crate) pid: u32,
-    pub(crate) uptime_seconds: u64,
+    pub(crate) uptime_ms: u64,
     /// The data directory, as an absolute path.
     pub(crate) data: String,
     pub(crate) doors: Doors,
@@ -137,10 +143,10 @@ pub(crate) struct Torn {
 pub(crate) struct Volume {
     pub(crate) name: String,
     pub(crate) durability: Durability,
-    /// Files in it, its root included.
+    /// Files, directories and all else in it; its root is not counted.
     pub(crate) files: u64,
-    /// Seconds since 1970.
-    pub(crate) created: i64,
+    /// When it was made, in milliseconds since 1970.
+    pub(crate) created_ms: i64,
 }
 
 /// `POST /api/volumes`.
@@ -269,8 +275,8 @@ pub(crate) enum GcPhase {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct GcRound {
     pub(crate) dry_run: bool,
-    pub(crate) marked_extents: u64,
     pub(crate) live_blocks: u64,
+    pub(crate) live_extents: u64,
     pub(crate) live_bytes: u64,
     pub(crate) stored_blocks: u64,
     pub(crate) stored_bytes: u64,
@@ -286,7 +292,8 @@ pub(crate) struct GcRound {
     pub(crate) sparse_blocks: u64,
     pub(crate) scattered_stretches: u64,
     pub(crate) rewritten_bytes: u64,
-    pub(crate) written_blocks: u64,
+    /// New blocks that hold these.
+    pub(crate) rewritten_into_blocks: u64,
     pub(crate) errors: u64,
     pub(crate) first_error: Option<String>,
     pub(crate) took_ms: u64,

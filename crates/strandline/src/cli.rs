@@ -6,7 +6,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
+use clap::builder::ValueParser;
+use clap::{
+    Arg, ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum, ValueHint, value_parser,
+};
 
 use crate::api::Durability;
 use crate::commands::consume::From;
@@ -23,8 +26,10 @@ use crate::units::{parse_age, parse_size};
   strandline consume words --follow      print its records as they come
   strandline volume create home          make a volume,
   strandline mount home /mnt             and mount it
+  strandline status                      what there is, and how it is
 
-Every command has --help with examples of its own.")]
+Every command has --help with examples of its own. Exit codes: 0 done, 1 not done (standard error says why),
+2 called wrongly. With --json, what is said on standard error when a command fails is JSON, too.")]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) target: Target,
@@ -45,7 +50,7 @@ pub(crate) struct Target {
     )]
     #[arg(value_hint = ValueHint::DirPath, help_heading = "Server")]
     pub(crate) data: Option<PathBuf>,
-    /// Address of the server's HTTP door, to reach it from elsewhere; read only
+    /// Address of the server's HTTP door, to read from elsewhere instead of through its data directory
     #[arg(long, global = true, value_name = "HOST:PORT", help_heading = "Server")]
     pub(crate) server: Option<HostPort>,
 }
@@ -57,6 +62,46 @@ impl Target {
     }
 }
 
+/// The command line as it is offered: `--server` and `--data` stand only in the help of commands that use them.
+///
+/// What is hidden is still taken: a command that cannot be asked of a server elsewhere says so in a sentence of its own.
+pub(crate) fn command() -> clap::Command {
+    let hide = |command, path: &&[&str], id: &'static str| hidden_in(command, path, id);
+    let command = WITHOUT_SERVER.iter().fold(Cli::command(), |all, path| hide(all, path, "server"));
+    WITHOUT_DATA.iter().fold(command, |all, path| hide(all, path, "data"))
+}
+
+/// Commands that change something, or that need no running server.
+const WITHOUT_SERVER: &[&[&str]] = &[
+    &["serve"],
+    &["mount"],
+    &["unmount"],
+    &["volume", "create"],
+    &["volume", "delete"],
+    &["topic", "create"],
+    &["topic", "delete"],
+    &["gc"],
+    &["fsck"],
+    &["restore"],
+    &["inspect"],
+    &["completions"],
+];
+/// Commands that need no data directory.
+const WITHOUT_DATA: &[&[&str]] = &[&["unmount"], &["inspect"], &["completions"]];
+
+/// An argument of the command itself goes before the one of that name that all commands have.
+fn hidden_in(command: clap::Command, path: &[&str], id: &'static str) -> clap::Command {
+    let Some((first, rest)) = path.split_first() else {
+        let parser: ValueParser = match id {
+            "server" => value_parser!(HostPort).into(),
+            _ => value_parser!(PathBuf),
+        };
+        let arg = Arg::new(id).long(id).hide(true).action(ArgAction::Set);
+        return command.arg(arg.value_parser(parser));
+    };
+    command.mut_subcommand(first, |inner| hidden_in(inner, rest, id))
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Run the server
@@ -64,8 +109,12 @@ pub(crate) enum Command {
   strandline serve
   strandline serve --data /srv/strandline --kafka 0.0.0.0:9092 --kafka-advertise broker.example:9092
   strandline serve --config /etc/strandline.toml --http off
-  strandline serve --store s3://bucket/prefix --s3-endpoint https://s3.example
+  strandline serve --store dir:/mnt/big/blocks               blocks on another disk
+  strandline serve --store s3://bucket/prefix                blocks in a bucket of Amazon's,
+  strandline serve --store s3://bucket/prefix --s3-endpoint https://s3.example     or of another service;
+                       who asks is said by AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the environment
   strandline serve --store memory --data /tmp/throw-away     nothing is kept when it ends
+  strandline serve --store s3://bucket/prefix --take-over    this directory has the bucket from now on
   strandline serve --kafka 127.0.0.1:0 --http 127.0.0.1:0    ports that are free, printed at start")]
     Serve(Box<ServeArgs>),
     /// Mount a volume on a directory
@@ -129,32 +178,64 @@ pub(crate) enum Command {
         json: bool,
     },
     /// Delete blocks that nobody needs any more; the server does it by itself every now and then
-    #[command(after_help = "Examples:
+    ///
+    /// A round of collection in the running server. It is watched until it ends; Ctrl-C stops the watching and not
+    /// the round.
+    #[command(after_help = "What is printed, and called the same with --json:
+  live       blocks that the data needs, and the bytes in them that it needs
+  stored     blocks that the store has
+  dead       blocks that nothing needs, older than the grace period
+  young      blocks that nothing needs, younger than it: kept for now
+  missing    blocks that the data needs and the store does not have: a loss; see fsck
+  sparse     live blocks of which less than half is needed; they are rewritten
+  scattered  stretches of 4 MiB of a file or topic that lie in more than 64 places; they are rewritten
+  deleted    dead blocks that are gone now
+  rewritten  bytes of sparse blocks and scattered stretches that went into new blocks; the next round
+             deletes what they leave behind
+
+Examples:
   strandline gc --dry-run                what a round would delete
   strandline gc                          a round now
-  strandline gc --grace 0s --json        also blocks that were written just now")]
+  strandline gc --grace 0s --json        also blocks that were written just now
+  strandline gc --json | jq .deleted_bytes")]
     Gc(GcArgs),
-    /// Check a data directory that no server uses; exit code 1 when something is wrong, 2 when it cannot be checked
+    /// Check a data directory that no server uses
+    ///
+    /// The journal against the meta store, every extent against its block, the points to restore from, blocks that
+    /// nothing needs. Exit code 0 when all is well, 1 when something is wrong, 2 when it could not be checked.
     #[command(after_help = "Examples:
   strandline fsck --data /srv/strandline
-  strandline fsck --scrub                verify the checksums of all blocks, too
-  strandline fsck --json | jq .found")]
+  strandline fsck --scrub                verify the checksums of all blocks, too: reads everything
+  strandline fsck --repair               delete blocks that nothing needs, if nothing is wrong
+  strandline fsck --json | jq .found
+  strandline fsck --data /srv/node --s3-endpoint https://s3.example     the directory knows its bucket")]
     Fsck(Box<FsckArgs>),
     /// Make a data directory of what a store holds
+    ///
+    /// Everything up to the last round of packing that reached the store comes back; what is printed says up to
+    /// which commit and time. The store belongs to the new directory when a server starts on it, so the server of the
+    /// old one must be gone.
     #[command(after_help = "Examples:
   strandline restore --store s3://bucket/prefix --data /srv/new
-  strandline restore --store dir:/backup/blocks --data /srv/new")]
+  strandline restore --store s3://bucket/prefix --s3-endpoint https://s3.example --data /srv/new
+  strandline restore --store dir:/backup/blocks --data /srv/new
+  strandline serve --data /srv/new       then; the new directory knows its store")]
     Restore(Box<RestoreArgs>),
     /// Print a file that the server writes
     ///
     /// All but those in meta/, which are the meta store's own. A range A..B begins with A and ends before B.
-    /// Where a segment's frames end is shown with what stands there instead of one; whether frames are
-    /// missing there is known only to whoever opens the journal.
-    #[command(after_help = "Examples:
+    #[command(
+        after_help = "Of a segment of the journal it is said what stands where its frames end: room that was reserved, the
+torn end of a write that nobody was promised, or damage; and from where on a later segment replaces it.
+Exit code 1 when a file is damaged or cannot be read; the other files are printed all the same.
+
+Examples:
   strandline inspect strandline-data/FORMAT
   strandline inspect strandline-data/journal/*.seg | less
   strandline inspect strandline-data/journal/*.idx
-  strandline inspect --json strandline-data/blocks/*/*/*.blk | jq .")]
+  strandline inspect strandline-data/blocks/objects/*.obj      who owns the store, points to restore from
+  strandline inspect --json strandline-data/blocks/*/*/*.blk | jq ."
+    )]
     Inspect {
         /// The files
         #[arg(required = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
@@ -313,6 +394,9 @@ pub(crate) struct FsckArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct RestoreArgs {
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) store: StoreArgs,
 }
@@ -484,17 +568,74 @@ pub(crate) struct ConsumeArgs {
     pub(crate) json: bool,
 }
 
+impl Command {
+    /// Whether its output, and its error, are for a program.
+    pub(crate) fn is_json(&self) -> bool {
+        match self {
+            Self::Status { json }
+            | Self::Inspect { json, .. }
+            | Self::Volume(VolumeCommand::List { json })
+            | Self::Topic(TopicCommand::List { json } | TopicCommand::Describe { json, .. }) => {
+                *json
+            }
+            Self::Gc(args) => args.json,
+            Self::Fsck(args) => args.json,
+            Self::Restore(args) => args.json,
+            Self::Consume(args) => args.json,
+            Self::Serve(_)
+            | Self::Mount(_)
+            | Self::Unmount { .. }
+            | Self::Volume(VolumeCommand::Create { .. } | VolumeCommand::Delete { .. })
+            | Self::Topic(TopicCommand::Create { .. } | TopicCommand::Delete { .. })
+            | Self::Produce(_)
+            | Self::Completions { .. } => false,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    //! Goal: the command line is consistent, and flags become settings.
-
-    use clap::CommandFactory;
+    //! Goal: the command line is consistent, help shows what a command takes and no more, and flags become settings.
 
     use super::*;
 
     #[test]
     fn the_command_line_is_consistent() {
-        Cli::command().debug_assert();
+        command().debug_assert();
+    }
+
+    /// The help of a command, named by its path.
+    fn help(path: &[&str]) -> String {
+        let mut command = command();
+        command.build();
+        let mut inner = &mut command;
+        for name in path {
+            inner = inner.find_subcommand_mut(name).unwrap();
+        }
+        inner.render_long_help().to_string()
+    }
+
+    #[test]
+    fn server_and_data_stand_only_where_they_are_taken() {
+        for path in [&["status"][..], &["volume", "list"], &["topic", "describe"], &["consume"]] {
+            assert!(help(path).contains("--server"), "{path:?}");
+            assert!(help(path).contains("--data"), "{path:?}");
+        }
+        for path in WITHOUT_SERVER {
+            assert!(!help(path).contains("--server"), "{path:?}: {}", help(path));
+            assert_eq!(help(path).contains("--data"), !WITHOUT_DATA.contains(path), "{path:?}");
+        }
+    }
+
+    #[test]
+    fn no_line_of_an_example_is_wider_than_a_terminal() {
+        let commands = command();
+        for command in commands.get_subcommands() {
+            let text = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(text.contains("Examples:"), "{} has no examples", command.get_name());
+            let wide = text.lines().find(|line| line.chars().count() > 118);
+            assert_eq!(wide, None, "{}", command.get_name());
+        }
     }
 
     #[test]

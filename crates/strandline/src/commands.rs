@@ -8,6 +8,7 @@ pub(crate) mod inspect;
 pub(crate) mod kafka_door;
 pub(crate) mod mount;
 pub(crate) mod produce;
+pub(crate) mod progress;
 pub(crate) mod restore;
 pub(crate) mod status;
 pub(crate) mod topic;

@@ -43,6 +43,8 @@ pub(crate) struct DataDir {
     path: PathBuf,
     id: DataId,
     store: StoreUrl,
+    /// What was made for it, if it is new: see [`DataDir::discard`].
+    made: Option<Vec<PathBuf>>,
     _lock: Box<dyn DirLock>,
 }
 
@@ -55,6 +57,7 @@ impl DataDir {
         let cannot = |error: io::Error| {
             Failure::because(format!("cannot use {} as data directory", path.display()), error)
         };
+        let made = missing_dirs(path);
         host.disk.create_dir_all(path).map_err(cannot)?;
         let path = path.canonicalize().map_err(cannot)?;
         refuse_strangers(host, &path)?;
@@ -84,7 +87,8 @@ impl DataDir {
                 format
             }
         };
-        Ok(Self { path, id: format.id, store: format.store, _lock: lock })
+        let made = new.then_some(made);
+        Ok(Self { path, id: format.id, store: format.store, made, _lock: lock })
     }
 
     /// An empty or new directory that becomes a data directory when it is [finished](Self::finish).
@@ -93,6 +97,7 @@ impl DataDir {
         let cannot = |error: io::Error| {
             Failure::because(format!("cannot use {shown} as data directory"), error)
         };
+        let made = Some(missing_dirs(path));
         host.disk.create_dir_all(path).map_err(cannot)?;
         let entries = host.disk.list(path).map_err(cannot)?;
         if entries.iter().any(|entry| entry.name != LOCK_NAME) {
@@ -104,7 +109,28 @@ impl DataDir {
         let path = path.canonicalize().map_err(cannot)?;
         let lock = host.disk.lock(&path.join(LOCK_NAME)).map_err(cannot)?;
         let lock = lock.ok_or_else(|| Failure::new(format!("{shown} is in use")))?;
-        Ok(Self { path, id: DataId::random(host), store: store.clone(), _lock: lock })
+        Ok(Self { path, id: DataId::random(host), store: store.clone(), made, _lock: lock })
+    }
+
+    /// Takes back what [`open`](Self::open) or [`draft`](Self::draft) made, and all that was put into it since, for a
+    /// start that came to nothing. A directory that was one before is left as it is.
+    ///
+    /// Whatever cannot be removed stays; FORMAT goes after the parts, so that what stays is a data directory or empty.
+    pub(crate) fn discard(self, host: &Host) {
+        let Some(made) = &self.made else { return };
+        for part in [self.journal(), self.meta(), self.blocks()] {
+            drop(std::fs::remove_dir_all(part));
+        }
+        for name in [CONTROL_NAME, FILES_NAME, FORMAT_NAME, FORMAT_DRAFT_NAME] {
+            drop(host.disk.unlink(&self.path.join(name)));
+        }
+        // In a directory that stays somebody else may be about to lock the same file.
+        if !made.is_empty() {
+            drop(host.disk.unlink(&self.path.join(LOCK_NAME)));
+        }
+        for dir in made {
+            drop(std::fs::remove_dir(dir));
+        }
     }
 
     /// Makes a draft the data directory with this id, durably.
@@ -150,6 +176,12 @@ impl DataDir {
 pub(crate) const CONTROL_NAME: &str = "control.sock";
 /// Name of the socket of the file protocol in a data directory.
 pub(crate) const FILES_NAME: &str = "files.sock";
+
+/// The directories that have to be made for `path` to be one, the innermost first.
+fn missing_dirs(path: &Path) -> Vec<PathBuf> {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    path.ancestors().take_while(|dir| !dir.exists()).map(Path::to_owned).collect()
+}
 
 fn refuse_strangers(host: &Host, path: &Path) -> Outcome {
     let shown = path.display();
@@ -338,6 +370,26 @@ mod tests {
         let text = std::fs::read_to_string(dir.join("FORMAT")).unwrap();
         assert_eq!(text, format!("strandline data directory\nversion 2\nid {id}\nstore own\n"));
         assert_eq!(DataDir::open(&Host::real(), &dir, None).unwrap().id(), id);
+    }
+
+    #[test]
+    fn what_was_made_for_nothing_is_taken_back_and_what_was_there_stays() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = temp.path().join("a/b");
+        let open = || DataDir::open(&Host::real(), &dir, None).unwrap();
+        let data = open();
+        std::fs::create_dir_all(data.journal().join("torn")).unwrap();
+        data.discard(&Host::real());
+        assert_eq!(std::fs::read_dir(temp.path()).unwrap().count(), 0);
+        drop(open());
+        open().discard(&Host::real());
+        assert!(dir.join("FORMAT").exists(), "it was a data directory before");
+        let empty = temp.path().join("empty");
+        std::fs::create_dir(&empty).unwrap();
+        DataDir::open(&Host::real(), &empty, None).unwrap().discard(&Host::real());
+        let left: Vec<_> =
+            std::fs::read_dir(&empty).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left, ["LOCK"]);
     }
 
     #[test]

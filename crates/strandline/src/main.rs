@@ -23,22 +23,34 @@ mod wiring;
 use std::io::Write;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::FromArgMatches;
 
 use crate::cli::{Cli, Command};
 use crate::failure::{Failure, Outcome};
 
 fn main() -> ExitCode {
-    match run(Cli::parse()) {
+    let matches = cli::command().get_matches();
+    let cli = Cli::from_arg_matches(&matches)
+        .unwrap_or_else(|error| error.format(&mut cli::command()).exit());
+    let is_json = cli.command.is_json();
+    match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            if !matches!(failure, Failure::ReaderGone | Failure::AlreadyTold) {
-                // Standard error may be closed; then there is nobody to tell.
-                let _nobody = writeln!(std::io::stderr(), "error: {failure}");
-            }
+            tell(&failure, is_json);
             failure.exit_code()
         }
     }
+}
+
+/// Says why it was not done: a sentence, or for a program the same as the admin API says it.
+fn tell(failure: &Failure, is_json: bool) {
+    let line = match failure {
+        Failure::ReaderGone | Failure::AlreadyTold => return,
+        failure if is_json => serde_json::json!({ "error": failure.to_string() }).to_string(),
+        failure => format!("error: {failure}"),
+    };
+    // Standard error may be closed; then there is nobody to tell.
+    let _nobody = writeln!(std::io::stderr(), "{line}");
 }
 
 fn run(Cli { target, command }: Cli) -> Outcome {

@@ -1,7 +1,7 @@
 //! `strandline serve`: settings, data directory, doors, `ready`, and an end within a bounded time.
 //!
 //! Order: the lock is taken before anything else is touched; ports are taken before recovery, so that a port in use is
-//! found at once; doors answer after recovery. The end goes backwards: doors first, then the data path, then the lock.
+//! found at once; doors answer after recovery. A new directory is taken back when it does not come to that. The end goes backwards: doors first, then the data path, then the lock.
 //!
 //! Not here: what lies behind the doors (`crate::wiring`).
 
@@ -26,7 +26,7 @@ use crate::output::Out;
 use crate::settings::{Door, Given, HostPort, Settings};
 use crate::stop::{self, Signals, Stop};
 use crate::stores::StoreUrl;
-use crate::wiring::{OfferedVolumes, Stack, collect_options};
+use crate::wiring::{NotOpened, OfferedVolumes, Stack, collect_options};
 
 /// How long requests that are under way may take after a signal.
 const DRAIN_WAIT: Duration = Duration::from_secs(8);
@@ -49,10 +49,37 @@ pub(crate) fn run(target: &Target, args: &ServeArgs) -> Outcome {
         .enable_all()
         .build()
         .map_err(|error| Failure::because("cannot start the event loop", error))?;
-    let served = runtime.block_on(serve(&host, started, &settings, &data));
+    let served = runtime.block_on(async {
+        let begun = Begun::new(&host, &settings, &data).await?;
+        Ok(serve(started, &settings, &data, begun).await)
+    });
     // What still waits at this point was given its time.
     runtime.shutdown_background();
-    served
+    served.unwrap_or_else(|NotOpened { failure, may_have_begun }| {
+        if !may_have_begun {
+            data.discard(&host);
+        }
+        Err(failure)
+    })
+}
+
+/// Ports are taken, and what the directory holds is recovered.
+struct Begun {
+    kafka: Option<Listening>,
+    http: Option<Listening>,
+    stack: Stack,
+}
+
+impl Begun {
+    async fn new(host: &Host, settings: &Settings, data: &DataDir) -> Result<Self, NotOpened> {
+        let before = NotOpened::before_anything;
+        let kafka = listen("kafka", &settings.kafka).await.map_err(before)?;
+        let http = listen("http", &settings.http).await.map_err(before)?;
+        // Recovery blocks; there is nothing else to do on this thread until it is through. A signal meanwhile ends
+        // the process at once, which recovery survives as it survives everything.
+        let stack = tokio::task::block_in_place(|| Stack::open(host, data, settings))?;
+        Ok(Self { kafka, http, stack })
+    }
 }
 
 fn settings(host: &Host, target: &Target, args: &ServeArgs) -> Outcome<Settings> {
@@ -81,12 +108,8 @@ fn raise_open_files() {
     }
 }
 
-async fn serve(host: &Host, started: Monotonic, settings: &Settings, data: &DataDir) -> Outcome {
-    let kafka = listen("kafka", &settings.kafka).await?;
-    let http = listen("http", &settings.http).await?;
-    // Recovery blocks; there is nothing else to do on this thread until it is through. A signal meanwhile ends the
-    // process at once, which recovery survives as it survives everything.
-    let stack = tokio::task::block_in_place(|| Stack::open(host, data, settings))?;
+async fn serve(started: Monotonic, settings: &Settings, data: &DataDir, begun: Begun) -> Outcome {
+    let Begun { kafka, http, stack } = begun;
     let mut signals = Signals::new()?;
     let (stopper, stop) = stop::pair();
     let collect = collect_options(settings);

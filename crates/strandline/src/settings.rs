@@ -30,6 +30,13 @@ const KEYS: &[&str] = &[
     "kafka-advertise",
     "http",
     "pack-after",
+    "store",
+    "s3-endpoint",
+    "s3-region",
+    "s3-path-style",
+    "s3-allow-http",
+    "staging",
+    "disk-cache",
     "cache",
     "gc-every",
     "gc-grace",
@@ -394,6 +401,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::stores::StoreUrl;
 
     #[track_caller]
     fn refused(text: &str, line: usize, part: &str) {
@@ -405,7 +413,10 @@ mod tests {
     #[test]
     fn every_key_is_read() {
         let text = "data = \"/srv\"\nkafka = \"0.0.0.0:9\"\nkafka-advertise = \"k.example:9\"\nhttp = \"off\"\n\
-                    pack-after = [\"64MiB\", \"10s\"]\ncache = \"1GiB\"\nlog = \"debug\"\n";
+                    pack-after = [\"64MiB\", \"10s\"]\ncache = \"1GiB\"\nlog = \"debug\"\n\
+                    store = \"s3://b/p\"\ns3-endpoint = \"http://h\"\ns3-region = \"r\"\n\
+                    s3-path-style = true\ns3-allow-http = true\nstaging = \"1GiB\"\n\
+                    disk-cache = \"2GiB\"\ngc-every = \"off\"\ngc-grace = \"2h\"\n";
         let given = Given::from_toml(text).ok().unwrap();
         assert_eq!(given.data, Some("/srv".into()));
         assert_eq!(given.http, Some(Door::Off));
@@ -414,6 +425,19 @@ mod tests {
         assert_eq!(given.kafka_advertise.unwrap().to_string(), "k.example:9");
         assert_eq!(given.cache, Some(CacheSize { bytes: 1 << 30 }));
         assert_eq!(given.log.as_deref(), Some("debug"));
+        assert_eq!(given.store.store, Some(StoreUrl::S3("s3://b/p".to_owned())));
+        assert_eq!(given.store.s3_endpoint.as_deref(), Some("http://h"));
+        assert_eq!(
+            (given.store.s3_path_style, given.store.s3_allow_http),
+            (Some(true), Some(true))
+        );
+        assert_eq!(given.store.staging_bytes, Some(1 << 30));
+        assert_eq!(given.store.disk_cache_bytes, Some(2 << 30));
+        assert_eq!(given.gc_every, Some(GcEvery::Off));
+        assert_eq!(given.gc_grace, Some(Duration::from_secs(7200)));
+        for key in KEYS {
+            assert!(text.contains(&format!("{key} = ")), "{key}");
+        }
     }
 
     #[test]

@@ -31,17 +31,50 @@ pub(crate) struct Stack {
     pub(crate) volumes: Volumes,
 }
 
+/// Why there is no stack.
+#[derive(Debug)]
+pub(crate) struct NotOpened {
+    pub(crate) failure: Failure,
+    /// Whether something may have begun: a new data directory that this is said of is one.
+    pub(crate) may_have_begun: bool,
+}
+
+impl NotOpened {
+    /// Nothing was written that anybody else knows of.
+    pub(crate) fn before_anything(failure: Failure) -> Self {
+        Self { failure, may_have_begun: false }
+    }
+}
+
+/// What the most failures are.
+impl From<Failure> for NotOpened {
+    fn from(failure: Failure) -> Self {
+        Self { failure, may_have_begun: true }
+    }
+}
+
 impl Stack {
     /// Recovers what the data directory holds and starts the threads behind it. Blocks until done.
-    pub(crate) fn open(host: &Host, data: &DataDir, settings: &Settings) -> Outcome<Self> {
+    pub(crate) fn open(
+        host: &Host,
+        data: &DataDir,
+        settings: &Settings,
+    ) -> Result<Self, NotOpened> {
         let cannot = |what: &str, why: &dyn std::fmt::Display| {
             Failure::because(format!("cannot open the {what} in {}", data.path().display()), why)
         };
-        let stores = Stores::open(host, data, &settings.store)?;
+        let stores =
+            Stores::open(host, data, &settings.store).map_err(NotOpened::before_anything)?;
         let options = strands_options(data, settings);
         let (meta, blocks) = (Arc::clone(&stores.meta), Arc::clone(&stores.blocks));
         let strands = Strands::open(stores.host.clone(), &stores.journal, meta, blocks, options)
-            .map_err(|error| cannot("journal", &error))?;
+            .map_err(|error| match &error {
+                // The store is somebody else's, and has heard nothing of this directory.
+                strands::OpenError::Owner(_) => {
+                    NotOpened::before_anything(Failure::because("cannot use this store", &error))
+                }
+                _ => cannot("journal", &error).into(),
+            })?;
         let broker = Broker::open(strands.clone(), broker::Options::default())
             .map_err(|error| cannot("topics", &error))?;
         let volumes = Volumes::open(strands.clone()).map_err(|error| cannot("volumes", &error))?;

@@ -45,7 +45,7 @@ pub enum CreateError {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DeleteError {
     /// There is no such volume.
-    #[error("there is no volume {0}")]
+    #[error("volume {0} does not exist")]
     NotFound(VolumeName),
     /// The store failed.
     #[error(transparent)]
@@ -56,7 +56,7 @@ pub enum DeleteError {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FindError {
     /// There is no such volume.
-    #[error("there is no volume {0}")]
+    #[error("volume {0} does not exist")]
     NotFound(VolumeName),
     /// The store failed.
     #[error(transparent)]

@@ -143,7 +143,7 @@ async fn a_volume_that_is_not_there_is_refused_by_name() {
     let Err(ConnectError::Refused { code: RefusalCode::NoSuchVolume, reason }) = other else {
         panic!("{other:?}");
     };
-    assert_eq!(reason, "there is no volume \"other\"");
+    assert_eq!(reason, "volume other does not exist");
     let long = Client::connect(&path, &"x".repeat(256), Options::default()).await;
     assert!(matches!(long, Err(ConnectError::BadName)));
 }

@@ -77,8 +77,8 @@ fn progress_body(progress: CollectProgress) -> api::GcProgress {
 fn round_body(collected: Collected) -> api::GcRound {
     api::GcRound {
         dry_run: collected.dry_run,
-        marked_extents: collected.marked_extents,
         live_blocks: collected.live_blocks,
+        live_extents: collected.marked_extents,
         live_bytes: collected.live_bytes,
         stored_blocks: collected.stored_blocks,
         stored_bytes: collected.stored_bytes,
@@ -92,7 +92,7 @@ fn round_body(collected: Collected) -> api::GcRound {
         sparse_blocks: collected.sparse_blocks,
         scattered_stretches: collected.scattered_stretches,
         rewritten_bytes: collected.rewritten_bytes,
-        written_blocks: collected.written_blocks,
+        rewritten_into_blocks: collected.written_blocks,
         errors: collected.errors,
         first_error: collected.first_error,
         took_ms: u64::try_from(collected.took.as_millis()).unwrap_or(u64::MAX),

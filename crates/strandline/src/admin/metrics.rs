@@ -53,7 +53,7 @@ impl Collector for Scrape {
 fn gauges(status: &Status) -> [(&'static str, &'static str, u64); 16] {
     let (journal, blocks) = (&status.journal, &status.blocks);
     [
-        ("uptime_seconds", "Time since the server started", status.uptime_seconds),
+        ("uptime_seconds", "Time since the server started", status.uptime_ms / 1000),
         ("journal_bytes", "Size of the journal's files", journal.bytes),
         ("journal_segments", "Files of the journal", journal.segments),
         ("journal_unpacked_bytes", "Payload that lies in no block yet", journal.unpacked_bytes),

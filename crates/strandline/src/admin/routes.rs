@@ -128,10 +128,7 @@ async fn topic(State(admin): Shared, Path(name): Path<String>) -> Response {
     let status = admin.stack.broker.status().await;
     match status.topics.iter().find(|topic| topic.name.as_str() == name) {
         Some(topic) => axum::Json(topic_body(topic)).into_response(),
-        None => refusal(
-            StatusCode::NOT_FOUND,
-            format!("topic {name} does not exist; `strandline topic list` shows those that do"),
-        ),
+        None => refusal(StatusCode::NOT_FOUND, api::missing("topic", &name)),
     }
 }
 
@@ -171,8 +168,9 @@ async fn volumes(State(admin): Shared) -> Response {
             volume::Durability::Synced => api::Durability::Synced,
             volume::Durability::Written => api::Durability::Written,
         },
-        files: info.files,
-        created: info.created.seconds,
+        files: info.files.saturating_sub(1),
+        created_ms: info.created.seconds.saturating_mul(1000)
+            + i64::from(info.created.nanos / 1_000_000),
     };
     match admin.stack.volumes.list() {
         Ok(all) => axum::Json(all.into_iter().map(body).collect::<Vec<_>>()).into_response(),
@@ -217,14 +215,10 @@ async fn delete_volume(State(admin): Shared, Path(name): Path<String>) -> Respon
     };
     match admin.stack.volumes.delete(&name).await {
         Ok(()) => StatusCode::NO_CONTENT.into_response(),
-        Err(error) => refusal(delete_volume_status(&error), error.to_string()),
-    }
-}
-
-fn delete_volume_status(error: &DeleteError) -> StatusCode {
-    match error {
-        DeleteError::NotFound(_) => StatusCode::NOT_FOUND,
-        DeleteError::Store(error) => store_status(error),
+        Err(DeleteError::NotFound(name)) => {
+            refusal(StatusCode::NOT_FOUND, api::missing("volume", name.as_str()))
+        }
+        Err(DeleteError::Store(error)) => refusal(store_status(&error), error.to_string()),
     }
 }
 
@@ -272,15 +266,15 @@ async fn delete_topic(State(admin): Shared, Path(name): Path<String>) -> Respons
     };
     match admin.stack.broker.delete_topic(&name).await {
         Ok(()) => StatusCode::NO_CONTENT.into_response(),
-        Err(error) => refusal(delete_topic_status(&error), error.to_string()),
-    }
-}
-
-fn delete_topic_status(error: &DeleteTopicError) -> StatusCode {
-    match error {
-        DeleteTopicError::UnknownTopic(_) => StatusCode::NOT_FOUND,
-        DeleteTopicError::NoSpace => StatusCode::INSUFFICIENT_STORAGE,
-        DeleteTopicError::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        Err(DeleteTopicError::UnknownTopic(name)) => {
+            refusal(StatusCode::NOT_FOUND, api::missing("topic", name.as_str()))
+        }
+        Err(error @ DeleteTopicError::NoSpace) => {
+            refusal(StatusCode::INSUFFICIENT_STORAGE, error.to_string())
+        }
+        Err(error @ DeleteTopicError::Failed(_)) => {
+            refusal(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
+        }
     }
 }
 

@@ -16,7 +16,7 @@ impl Admin {
         api::Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
-            uptime_seconds: uptime.as_secs(),
+            uptime_ms: u64::try_from(uptime.as_millis()).unwrap_or(u64::MAX),
             data: self.data.to_string_lossy().into_owned(),
             doors: self.doors.clone(),
             journal: api::Journal {

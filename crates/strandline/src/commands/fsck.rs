@@ -2,14 +2,12 @@
 //!
 //! Exit codes: 0 nothing is wrong, 1 something is, 2 it could not be checked.
 
-use std::io::{self, IsTerminal};
-
 use host::Host;
-use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 use strands::{Checked, FsckInput, FsckProgress};
 
 use crate::cli::{FsckArgs, Target};
+use crate::commands::progress::{Progress, Unit};
 use crate::data_dir::DataDir;
 use crate::failure::{Failure, Outcome};
 use crate::output::Out;
@@ -57,7 +55,7 @@ fn check(host: &Host, target: &Target, args: &FsckArgs) -> Outcome<(Checked, u64
     let settings = args.store.given();
     let data = DataDir::open(host, &path, settings.store.as_ref())?;
     let stores = Stores::open(host, &data, &settings)?;
-    let bar = Bar::new()?;
+    let bar = Progress::new();
     let input = FsckInput {
         host: &stores.host,
         journal: &stores.journal,
@@ -65,8 +63,14 @@ fn check(host: &Host, target: &Target, args: &FsckArgs) -> Outcome<(Checked, u64
         blocks: &*stores.blocks,
         scrub: args.scrub,
     };
-    let checked = strands::fsck(&input, &mut |progress| bar.show(progress));
-    bar.0.finish_and_clear();
+    let mut shown = Ok(());
+    let checked = strands::fsck(&input, &mut |progress| {
+        if shown.is_ok() {
+            shown = show(&bar, progress);
+        }
+    });
+    bar.clear();
+    shown?;
     let deleted =
         if args.repair { strands::delete_unnamed(&*stores.blocks, &checked) } else { Ok(0) };
     stores.close();
@@ -80,33 +84,14 @@ const REPAIR_HINT: &str = "nothing was repaired: bytes that are gone cannot be m
     rebuilt when its directory is moved away and the server started; `strandline restore` makes a directory of what \
     the store holds";
 
-/// How far a check is, on a terminal.
-struct Bar(ProgressBar);
-
-impl Bar {
-    fn new() -> Outcome<Self> {
-        if !io::stderr().is_terminal() {
-            return Ok(Self(ProgressBar::hidden()));
-        }
-        let style = ProgressStyle::with_template("{msg} {bar:40} {percent}% {eta}");
-        let style = style.map_err(|error| Failure::because("cannot show progress", error))?;
-        Ok(Self(ProgressBar::no_length().with_style(style)))
-    }
-
-    fn show(&self, progress: FsckProgress) {
-        let (what, done, total) = match progress {
-            FsckProgress::Journal(done) => ("reading the journal", done, None),
-            FsckProgress::Extents(done) => ("reading extents", done, None),
-            FsckProgress::Blocks(done, total) => ("looking at blocks", done, Some(total)),
-            FsckProgress::Scrub(done, total) => ("verifying checksums", done, Some(total)),
-        };
-        self.0.set_message(what);
-        match total {
-            Some(total) => self.0.set_length(total),
-            None => self.0.unset_length(),
-        }
-        self.0.set_position(done);
-    }
+fn show(bar: &Progress, progress: FsckProgress) -> Outcome {
+    let (what, done, total) = match progress {
+        FsckProgress::Journal(done) => ("reading the journal", done, None),
+        FsckProgress::Extents(done) => ("reading extents", done, None),
+        FsckProgress::Blocks(done, total) => ("looking at blocks", done, Some(total)),
+        FsckProgress::Scrub(done, total) => ("verifying checksums", done, Some(total)),
+    };
+    bar.show(what, done, total, Unit::Count)
 }
 
 fn lines(checked: &Checked, args: &FsckArgs, deleted: u64) -> Vec<String> {

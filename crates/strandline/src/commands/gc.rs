@@ -1,14 +1,12 @@
 //! `strandline gc`: a round of collection in the running server, watched until it ends.
 
-use std::io::{self, IsTerminal};
 use std::time::Duration;
-
-use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::api::{Gc, GcPhase, GcProgress, GcRound, GcStarted, NewGc};
 use crate::cli::{GcArgs, Target};
 use crate::client::Client;
 use crate::commands::block_on;
+use crate::commands::progress::{Progress, Unit};
 use crate::failure::{Failure, Outcome};
 use crate::output::Out;
 use crate::units::{show_count, show_size};
@@ -42,7 +40,7 @@ async fn watch(client: &Client, args: &GcArgs) -> Outcome<GcRound> {
     let grace_ms = args.grace.map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
     let body = NewGc { dry_run: args.dry_run, grace_ms };
     let GcStarted { round } = client.post_for("/api/gc", &body).await?;
-    let bar = Bar::new();
+    let bar = Progress::new();
     loop {
         let now: Gc = client.get("/api/gc").await?;
         if now.ended >= round {
@@ -55,66 +53,39 @@ async fn watch(client: &Client, args: &GcArgs) -> Outcome<GcRound> {
             };
         }
         if let Some(progress) = now.running {
-            bar.show(progress)?;
+            show(&bar, progress)?;
         }
         tokio::time::sleep(LOOK).await;
     }
 }
 
-/// How far a round is, on a terminal.
-struct Bar(ProgressBar);
-
-impl Bar {
-    fn new() -> Self {
-        let is_seen = io::stderr().is_terminal();
-        Self(if is_seen { ProgressBar::no_length() } else { ProgressBar::hidden() })
-    }
-
-    fn show(&self, progress: GcProgress) -> Outcome {
-        let what = match progress.phase {
-            GcPhase::Mark => "reading extents",
-            GcPhase::List => "listing blocks",
-            GcPhase::Sweep => "deleting blocks",
-            GcPhase::Rewrite => "rewriting",
-        };
-        let template = match (progress.phase, progress.total) {
-            (GcPhase::Rewrite, _) => "{msg} {bar:40} {bytes}/{total_bytes}",
-            (_, Some(_)) => "{msg} {bar:40} {human_pos}/{human_len}",
-            (_, None) => "{msg} {human_pos}",
-        };
-        let style = ProgressStyle::with_template(template)
-            .map_err(|error| Failure::because("cannot show progress", error))?;
-        self.0.set_style(style);
-        self.0.set_message(what);
-        match progress.total {
-            Some(total) => self.0.set_length(total.max(progress.done)),
-            None => self.0.unset_length(),
-        }
-        self.0.set_position(progress.done);
-        Ok(())
-    }
-
-    fn clear(&self) {
-        self.0.finish_and_clear();
-    }
+fn show(bar: &Progress, progress: GcProgress) -> Outcome {
+    let (what, unit) = match progress.phase {
+        GcPhase::Mark => ("reading extents", Unit::Count),
+        GcPhase::List => ("listing blocks", Unit::Count),
+        GcPhase::Sweep => ("deleting blocks", Unit::Count),
+        GcPhase::Rewrite => ("rewriting", Unit::Bytes),
+    };
+    bar.show(what, progress.done, progress.total, unit)
 }
 
+/// A line for each word that `strandline gc --help` explains and that the JSON has, too.
 fn lines(round: &GcRound) -> Vec<(&'static str, String)> {
     let blocks =
         |count: u64, bytes: u64| format!("{}, {}", several(count, "block"), show_size(bytes));
     let mut lines = vec![
         (
-            "needed",
+            "live",
             format!(
-                "{} with {} in {}",
-                several(round.marked_extents, "extent"),
+                "{}; {} of their bytes, in {}",
+                several(round.live_blocks, "block"),
                 show_size(round.live_bytes),
-                several(round.live_blocks, "block")
+                several(round.live_extents, "extent"),
             ),
         ),
         ("stored", blocks(round.stored_blocks, round.stored_bytes)),
         ("dead", blocks(round.dead_blocks, round.dead_bytes)),
-        ("young", format!("{}, kept for now", blocks(round.young_blocks, round.young_bytes))),
+        ("young", blocks(round.young_blocks, round.young_bytes)),
         (
             "sparse",
             format!("{} of which less than half is needed", several(round.sparse_blocks, "block")),
@@ -122,8 +93,8 @@ fn lines(round: &GcRound) -> Vec<(&'static str, String)> {
         (
             "scattered",
             format!(
-                "{} of 4 MiB in more than 64 parts",
-                several(round.scattered_stretches, "range")
+                "{} of 4 MiB in more than 64 places",
+                several(round.scattered_stretches, "stretch")
             ),
         ),
     ];
@@ -134,7 +105,7 @@ fn lines(round: &GcRound) -> Vec<(&'static str, String)> {
         let rewritten = show_size(round.rewritten_bytes);
         lines.push((
             "rewritten",
-            format!("{rewritten} into {}", several(round.written_blocks, "block")),
+            format!("{rewritten} into {}", several(round.rewritten_into_blocks, "block")),
         ));
     }
     if round.missing_blocks > 0 {
@@ -145,5 +116,10 @@ fn lines(round: &GcRound) -> Vec<(&'static str, String)> {
 }
 
 fn several(count: u64, thing: &str) -> String {
-    format!("{} {thing}{}", show_count(count), if count == 1 { "" } else { "s" })
+    let ending = match (count, thing.ends_with("ch")) {
+        (1, _) => "",
+        (_, true) => "es",
+        (_, false) => "s",
+    };
+    format!("{} {thing}{ending}", show_count(count))
 }

@@ -52,9 +52,7 @@ pub(crate) fn no_such_partition(topic: &MetadataTopic) -> Failure {
 
 fn refusal(topic: &str, error: &ClientError) -> Failure {
     match error.code() {
-        Some(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION) => Failure::new(format!(
-            "topic {topic} does not exist; `strandline topic list` shows those that do"
-        )),
+        Some(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION) => Failure::new(api::missing("topic", topic)),
         Some(_) | None => Failure::because(format!("cannot use topic {topic}"), error),
     }
 }

@@ -11,8 +11,10 @@ use std::sync::Arc;
 
 use mount::{Mounted, UnmountError, Unmounted};
 use remote::ConnectError;
+use remote::wire::RefusalCode;
 use rustix::fs::{Mode, OFlags};
 
+use crate::api;
 use crate::cli::{MountArgs, Target};
 use crate::client::Client;
 use crate::data_dir::FILES_NAME;
@@ -161,10 +163,11 @@ fn tell_if_in_use(dir: &Path, unmounted: Unmounted) {
 fn not_connected(error: &ConnectError, args: &MountArgs, data: &Path) -> Failure {
     match error {
         ConnectError::NoServer(error) => Client::Control(PathBuf::from(data)).unreachable(error),
-        ConnectError::Refused { reason, .. } => {
-            Failure::new(format!("{reason}; `strandline volume list` shows the volumes there are"))
+        ConnectError::Refused { code: RefusalCode::NoSuchVolume, .. } => {
+            Failure::new(api::missing("volume", &args.name))
         }
-        ConnectError::Version(_)
+        ConnectError::Refused { .. }
+        | ConnectError::Version(_)
         | ConnectError::BadName
         | ConnectError::Protocol(_)
         | ConnectError::Lost

@@ -41,7 +41,7 @@ fn lines(status: &Status) -> Vec<(&'static str, String)> {
             format!(
                 "{}, up {} (pid {})",
                 status.version,
-                show_age(Duration::from_secs(status.uptime_seconds)),
+                show_age(Duration::from_millis(status.uptime_ms)),
                 status.pid
             ),
         ),

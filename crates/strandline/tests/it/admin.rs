@@ -168,6 +168,32 @@ fn volumes_are_made_listed_and_deleted() {
     assert_eq!(listed.as_array().unwrap().len(), 1);
     assert_eq!(listed[0]["name"], "b");
     assert_eq!(listed[0]["durability"], "written");
+    assert_eq!(listed[0]["files"], 0, "the root is not counted");
+    assert!(listed[0]["created_ms"].as_i64() > Some(1_500_000_000_000), "{listed}");
+}
+
+#[test]
+fn whatever_is_missing_is_told_in_one_way() {
+    let (temp, data) = fresh();
+    let server = Server::start(&data);
+    let dir = temp.path().to_str().unwrap();
+    let cases: [(&str, &[&str]); 5] = [
+        ("volume", &["volume", "delete", "nix", "--yes"]),
+        ("volume", &["mount", "nix", dir]),
+        ("topic", &["topic", "describe", "nix"]),
+        ("topic", &["topic", "delete", "nix", "--yes"]),
+        ("topic", &["consume", "nix"]),
+    ];
+    for (kind, args) in cases {
+        let want =
+            format!("{kind} nix does not exist; `strandline {kind} list` shows those that do");
+        assert_eq!(server.refused(args), format!("error: {want}\n"), "{args:?}");
+    }
+    for args in [&["topic", "describe", "nix", "--json"][..], &["consume", "nix", "--json"]] {
+        let told: serde_json::Value = serde_json::from_str(&server.refused(args)).unwrap();
+        let want = "topic nix does not exist; `strandline topic list` shows those that do";
+        assert_eq!(told, serde_json::json!({ "error": want }), "{args:?}");
+    }
 }
 
 #[test]

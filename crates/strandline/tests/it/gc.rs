@@ -41,6 +41,14 @@ fn a_block_that_nobody_needs_is_told_then_kept_by_grace_then_deleted() {
     assert!(orphan.exists());
     let shown = server.ok(&["gc", "--grace", "0s"]);
     assert!(shown.contains("deleted    1 block, 1000 B"), "{shown}");
+    // The same names for people and for programs, all of them explained.
+    let help = server.ok(&["gc", "--help"]);
+    for line in shown.lines() {
+        let name = line.split(' ').next().unwrap();
+        let field = format!("{name}_");
+        assert!(round.as_object().unwrap().keys().any(|key| key.starts_with(&field)), "{line}");
+        assert!(name == "took" || help.contains(&format!("\n  {name} ")), "{name} in {help}");
+    }
     assert!(!orphan.exists());
     assert_eq!(server.ok(&["consume", "words"]), "one\ntwo\n");
     let seen = server.http_get("/api/gc");

@@ -182,6 +182,9 @@ fn every_command_has_help_with_examples() {
         "produce",
         "consume",
         "status",
+        "gc",
+        "fsck",
+        "restore",
         "inspect",
         "completions",
     ] {
@@ -203,6 +206,38 @@ fn completions_know_our_commands() {
         assert_eq!(ended.status.code(), Some(0), "{shell}");
         assert!(ended.stdout.contains("pack-after"), "{shell}");
     }
+}
+
+#[test]
+fn a_start_that_comes_to_nothing_leaves_nothing_behind() {
+    let (_temp, data) = fresh();
+    let server = Server::start(&data);
+    let (temp, _) = fresh();
+    let new = temp.path().join("far/away");
+    // A port in use; then a store that another directory has.
+    let kafka = ["--kafka", server.door("kafka")];
+    let blocks = format!("dir:{}", data.join("blocks").display());
+    for flags in [&kafka[..], &["--kafka", "off", "--store", &blocks]] {
+        let mut command = strandline();
+        command.args(["serve", "--http", "off", "--data"]).arg(&new).args(flags);
+        let ended = run(&mut command, b"");
+        assert_eq!(ended.status.code(), Some(1), "{flags:?}: {}", ended.stderr);
+        assert_eq!(ended.stderr.lines().count(), 1, "{}", ended.stderr);
+        assert_eq!(std::fs::read_dir(temp.path()).unwrap().count(), 0, "{flags:?}");
+    }
+    let taken = run(&mut serve_command(&new, &["--store", &blocks]), b"");
+    assert!(taken.stderr.contains("--take-over"), "{}", taken.stderr);
+    // What was there before stays.
+    assert_eq!(server.stop().status.code(), Some(0));
+    let other = Server::start(&new);
+    let ended = run(
+        strandline()
+            .args(["serve", "--http", "off", "--kafka", other.door("kafka"), "--data"])
+            .arg(&data),
+        b"",
+    );
+    assert_eq!(ended.status.code(), Some(1));
+    assert!(data.join("FORMAT").exists() && data.join("journal").exists());
 }
 
 #[test]

@@ -173,11 +173,13 @@ fn a_bucket_that_is_not_there_and_missing_credentials_are_told() {
     let said = refused(&data, &flags);
     assert!(said.contains("cannot use s3://no-such-bucket at http://"), "{said}");
     assert!(said.contains("there is no such bucket"), "{said}");
+    assert!(!data.exists(), "nothing is left behind");
     let (_temp, data) = fresh();
     let mut command = serve_command(&data, &flags);
     command.env_remove("AWS_ACCESS_KEY_ID");
     let said = told(&run(&mut command, b""));
     assert!(said.contains("set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"), "{said}");
+    assert!(!data.exists(), "nothing is left behind");
 }
 
 #[test]
@@ -196,6 +198,16 @@ fn a_node_is_restored_from_its_store_alone_and_checks_out() {
         run(command.args(["restore", "--store", &store, "--data"]).arg(into), b"")
     };
     assert!(told(&restore(&data)).contains("is not empty"));
+    let empty = elsewhere.path().join("empty");
+    for _ in 0..2 {
+        let nothing = format!("dir:{}", empty.display());
+        let mut command = crate::harness::strandline();
+        let failed = run(command.args(["restore", "--store", &nothing, "--data"]).arg(&new), b"");
+        assert!(told(&failed).contains("nothing was restored"), "{}", failed.stderr);
+        assert!(!new.exists(), "nothing is left behind");
+        // First there is no such directory, then it is an empty one.
+        fs::create_dir_all(&empty).unwrap();
+    }
     let restored = restore(&new);
     assert_eq!(restored.status.code(), Some(0), "{}", restored.stderr);
     assert!(restored.stdout.starts_with("restored up to commit "), "{}", restored.stdout);
