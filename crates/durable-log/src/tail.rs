@@ -18,7 +18,7 @@ use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use crate::chunk::{self, CHUNK_BYTES, Chunk, Filling};
+use crate::chunk::{self, CHUNK_BYTES, Chunk, Filling, Phase};
 use crate::crc;
 use crate::error::AppendError;
 use crate::frame::{self, HEADER_BYTES, Header};
@@ -52,6 +52,11 @@ impl Stretch {
         let (newest_ms, index) = (writer.newest_ms(), Arc::clone(writer.index()));
         let (base, next) = (index.base(), OnceLock::new());
         Arc::new(Self { number, base, salt, newest_ms, bytes_max, index, next })
+    }
+
+    /// How its memory is to lie. The rest of a chunk in which it begins lies as the stretch before it.
+    fn phase(&self) -> Phase {
+        Phase::of(self.base.at, segment::HEADER_BYTES as u64)
     }
 
     /// Size of the segment file.
@@ -241,7 +246,7 @@ impl Tail {
         let index = IndexWriter::new(next, bytes_max, newest_ms);
         let stretch = Stretch::new(0, salt, bytes_max, &index);
         let mut pool = Vec::with_capacity(pool_max);
-        let filling = begin_chunk(&mut pool, next.at);
+        let filling = begin_chunk(&mut pool, next.at, stretch.phase());
         let ring = Ring::new(pool_max + 2);
         ring.put(Arc::clone(filling.chunk()));
         Self {
@@ -446,7 +451,8 @@ impl Tail {
 
     #[cold]
     fn next_chunk(&mut self) {
-        self.filling = begin_chunk(&mut self.pool, self.filling.chunk().end());
+        let (at, phase) = (self.filling.chunk().end(), self.stretch.phase());
+        self.filling = begin_chunk(&mut self.pool, at, phase);
         self.ring.put(Arc::clone(self.filling.chunk()));
     }
 
@@ -521,11 +527,11 @@ impl Tail {
 }
 
 /// Begins a chunk with memory from the pool that nobody reads any more, or with new memory.
-fn begin_chunk(pool: &mut Vec<Arc<Chunk>>, at: Location) -> Filling {
+fn begin_chunk(pool: &mut Vec<Arc<Chunk>>, at: Location, phase: Phase) -> Filling {
     let free = pool.iter_mut().rposition(|chunk| Arc::get_mut(chunk).is_some());
-    let reused = free.and_then(|index| Filling::begin(pool.swap_remove(index), at));
+    let reused = free.and_then(|index| Filling::begin(pool.swap_remove(index), at, phase));
     reused.unwrap_or_else(|| {
-        Filling::begin(Chunk::allocate(), at).expect("nobody else knows of a new chunk")
+        Filling::begin(Chunk::allocate(), at, phase).expect("nobody else knows of a new chunk")
     })
 }
 
