@@ -33,6 +33,7 @@ mod one_moment;
 mod outage;
 mod owner;
 mod power_cut;
+mod power_cut_ext4;
 mod restore;
 mod staged;
 mod storms;

@@ -1,9 +1,11 @@
-//! The world outside, for tests and benches: an S3 server, and a bad network in front of it.
+//! The world outside, for tests and benches: an S3 server, a bad network in front of it, and a disk that loses power.
 //!
 //! - [`Moto`] starts a real S3 server (the Python package `moto`) that ends with the process that started it.
 //!   [`Bucket`] looks into it directly, past any proxy.
 //! - [`Proxy`] stands between a client and that server. It counts what it sees and, as [`Rule`]s say, makes
 //!   requests slow, refuses them, cuts them off, damages them, or loses replies to what was done.
+//! - [`Ext4`] is a real file system that loses power, and [`second_process`] plays the part of a test that is lost with
+//!   it. [`Dice`] make choices that a printed seed repeats.
 //!
 //! No crate of the product uses this one; it knows nothing of them either. Standard library and threads only, so
 //! that `xtask` may use it.
@@ -25,10 +27,15 @@
     reason = "this is the world outside, which no simulation owns"
 )]
 
+mod dice;
+mod ext4;
 mod http;
 mod moto;
 mod proxy;
+pub mod second_process;
 
+pub use dice::Dice;
+pub use ext4::{Ext4, Flush, with_ext4};
 pub use http::Reply;
 pub use moto::{Bucket, Moto, NoMoto};
 pub use proxy::{Fault, Kind, Log, Proxy, Rule, Seen};

@@ -13,9 +13,9 @@ use durable_log::{
 use host::Host;
 use host::sim::{Kept, Lost, Machine, Reached};
 use proptest::prelude::*;
+use testbed::Dice;
+use testbed::second_process::{self, Link, Second};
 
-use crate::dice::Dice;
-use crate::second_process::{self, Link, Second};
 use crate::support::{Place, all};
 
 /// What the follower says next, with the bytes copied.

@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use durable_log::{Log, Offset, Options, ReadError, Reads, Slice, TrimError};
 use host::sim::Machine;
+use testbed::Dice;
 
-use crate::dice::Dice;
 use crate::support::{Place, all, small};
 use crate::watched::{Operation, Watch, watched};
 

@@ -6,95 +6,61 @@
 //! opened and compared; then the power goes once more right after the recovery; then all goes on
 //! from there.
 //!
-//! What the block device itself has in its cache is not lost here: that is the simulated disk's.
-//!
-//! Everything is mounted in a private namespace, on top of a file system in memory, so that
-//! nothing is left behind however the test ends. Needs root, loop devices and ext4; without them
-//! it prints a line that begins with `skipped:` and passes. `DURABLE_LOG_POWER_CUTS` and
-//! `DURABLE_LOG_SEED` make it longer and repeat its choices (not the kernel's).
+//! Needs root, loop devices and ext4; without them it prints a line that begins with `skipped:` and passes.
+//! `DURABLE_LOG_POWER_CUTS` and `DURABLE_LOG_SEED` make it longer and repeat its choices (not the kernel's).
 
 use std::collections::BTreeMap;
-use std::ffi::OsStr;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 use durable_log::{Log, Offset, OpenError, Options, Positions};
-use host::{Host, OpenMode};
-use rustix::fs::{Mode, OFlags};
-use rustix::ioctl;
+use host::Host;
+use testbed::second_process::{self, Link, Second, Words};
+use testbed::{Dice, Ext4, Flush};
 
-use crate::dice::Dice;
-use crate::second_process::{self, Link, Second, Words};
 use crate::support::from;
 
 const TEST: &str = "power_cut_ext4::acknowledged_records_survive_power_cuts_on_ext4";
 /// Each is followed by another cut right after the recovery.
 const CUTS: u64 = 18;
-const IMAGE_BYTES: u64 = 192 << 20;
-/// How the file system treats data, in turn.
-const MOUNT_OPTIONS: [&str; 4] =
-    ["loop", "loop,data=writeback", "loop,nodelalloc", "loop,data=journal"];
-
 #[test]
 fn acknowledged_records_survive_power_cuts_on_ext4() {
     if let Some(link) = second_process::asked("writer") {
         write_until_the_power_goes(&link);
-    } else if second_process::is_asked("conductor") {
-        conduct();
-    } else if let Err(why) = can_mount() {
-        println!("skipped: power cuts need root, loop devices and ext4: {why}");
     } else {
         let ground = tempfile::tempdir().unwrap();
-        let arguments = [("ground", ground.path().as_os_str().to_owned())];
-        let private = ["unshare", "--mount", "--propagation", "private"];
-        let mut conductor = second_process::command(&private, TEST, "conductor", &arguments);
-        let ran = conductor.output().unwrap();
-        let said = String::from_utf8_lossy(&ran.stderr);
-        println!("{said}");
-        assert!(ran.status.success(), "{}: {said}", ran.status);
+        testbed::with_ext4(TEST, ground.path(), |disk| conduct(&disk));
     }
 }
 
-/// Tries what the test needs, on a small file.
-fn can_mount() -> Result<(), String> {
-    let ground = tempfile::tempdir().unwrap();
-    let script = "mount -t tmpfs tmpfs \"$0\" && cd \"$0\" && truncate -s 8M image \
-        && mkfs.ext4 -q -F image && mkdir disk && mount -t ext4 -o loop image disk && umount disk";
-    let mut private = Command::new("unshare");
-    private.args(["--mount", "--propagation", "private", "sh", "-c", script]).arg(ground.path());
-    let ran = private.output().map_err(|error| format!("unshare: {error}"))?;
-    let why = || String::from_utf8_lossy(&ran.stderr).trim().replace('\n', "; ");
-    if ran.status.success() { Ok(()) } else { Err(why()) }
-}
-
-fn conduct() {
+fn conduct(disk: &Ext4) {
     let number =
         |name, otherwise| std::env::var(name).map_or(otherwise, |value| value.parse().unwrap());
     let cuts = number("DURABLE_LOG_POWER_CUTS", CUTS);
     let seed = number("DURABLE_LOG_SEED", Host::real().random.next_u64());
     eprintln!("DURABLE_LOG_SEED={seed} DURABLE_LOG_POWER_CUTS={cuts}");
     let mut dice = Dice::new(seed);
-    let mut disk = Ext4::make(&PathBuf::from(second_process::argument("ground")));
     let mut known = Known::default();
     let mut totals = Totals::default();
     for life in 0..cuts {
-        disk.options = MOUNT_OPTIONS[usize::try_from(life).unwrap() % MOUNT_OPTIONS.len()];
-        disk.mount();
-        live_until_cut(&disk, life, &mut dice, &mut known, &mut totals);
+        let all = Ext4::MOUNT_OPTIONS;
+        let options = all[usize::try_from(life).unwrap() % all.len()];
+        disk.mount(options);
+        eprintln!("life {life}: {options}");
+        live_until_cut(disk, life, &mut dice, &mut known, &mut totals);
         disk.unmount();
 
-        disk.mount();
+        disk.mount(options);
         let appended = known.appended;
-        totals.recovered += known.check(&disk.log_dir(), false);
+        totals.recovered += known.check(&log_dir(disk), false);
         totals.lost += appended - known.appended.min(appended);
-        known.check(&disk.log_dir(), true);
+        known.check(&log_dir(disk), true);
         disk.shut_down(Flush::Nothing);
         disk.unmount();
 
-        disk.mount();
-        known.check(&disk.log_dir(), true);
+        disk.mount(options);
+        known.check(&log_dir(disk), true);
         disk.unmount();
     }
     eprintln!("{} power cuts, {totals:?}", 2 * cuts);
@@ -125,10 +91,10 @@ fn live_until_cut(disk: &Ext4, life: u64, dice: &mut Dice, known: &mut Known, to
     let flush = [Flush::Nothing, Flush::Journal, Flush::Everything][dice.index(5) / 2];
     let dies_of_it = dice.below(2) == 0;
     let arguments = [
-        ("dir", disk.log_dir().into_os_string()),
+        ("dir", log_dir(disk).into_os_string()),
         ("life", life.to_string().into()),
         ("seed", dice.below(u64::MAX).to_string().into()),
-        ("gone", disk.gone.clone().into_os_string()),
+        ("gone", disk.gone().as_os_str().to_owned()),
     ];
     let mut writer = Second::start(TEST, "writer", &arguments);
     let mut heard = 0;
@@ -153,8 +119,7 @@ fn live_until_cut(disk: &Ext4, life: u64, dice: &mut Dice, known: &mut Known, to
     let ended = writer.wait();
     assert!(!dies_of_it || ended.success(), "{ended}");
     eprintln!(
-        "life {life}: {}, cut after {heard} messages, {flush:?}, {} of {} records promised",
-        disk.options,
+        "life {life}: cut after {heard} messages, {flush:?}, {} of {} records promised",
         promised.saturating_sub(appended_before),
         known.appended.saturating_sub(appended_before),
     );
@@ -163,74 +128,8 @@ fn live_until_cut(disk: &Ext4, life: u64, dice: &mut Dice, known: &mut Known, to
     totals.recycled += std::mem::take(&mut known.recycled);
 }
 
-/// What the file system still does when it is shut down (`EXT4_GOING_FLAGS_*`).
-#[derive(Clone, Copy, Debug)]
-enum Flush {
-    Everything = 0,
-    Journal = 1,
-    Nothing = 2,
-}
-
-/// A file system in a file, in memory.
-#[derive(Debug)]
-struct Ext4 {
-    image: PathBuf,
-    point: PathBuf,
-    options: &'static str,
-    /// A file that is there once the power is gone, to be seen by another process.
-    gone: PathBuf,
-}
-
-impl Ext4 {
-    fn make(ground: &Path) -> Self {
-        run("mount", &[&"-t", &"tmpfs", &"tmpfs", &ground]);
-        let disk = Self {
-            image: ground.join("image"),
-            point: ground.join("disk"),
-            options: "loop",
-            gone: ground.join("gone"),
-        };
-        let host = Host::real();
-        let image = host.disk.open(&disk.image, OpenMode::CreateNew).unwrap();
-        image.set_size(IMAGE_BYTES).unwrap();
-        host.disk.create_dir_all(&disk.point).unwrap();
-        run("mkfs.ext4", &[&"-q", &"-F", &disk.image]);
-        disk
-    }
-
-    /// Mounts it, which replays its journal.
-    fn mount(&self) {
-        run("rm", &[&"-f", &self.gone]);
-        run("mount", &[&"-t", &"ext4", &"-o", &self.options, &self.image, &self.point]);
-    }
-
-    /// Unmounts it, which gives its loop device back.
-    fn unmount(&self) {
-        run("umount", &[&self.point]);
-    }
-
-    fn log_dir(&self) -> PathBuf {
-        self.point.join("log")
-    }
-
-    /// From now on nothing reaches the device, as if the power had gone.
-    fn shut_down(&self, flush: Flush) {
-        const SHUTDOWN: ioctl::Opcode = ioctl::opcode::read::<u32>(b'X', 125);
-        let root = rustix::fs::open(&self.point, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty());
-        #[expect(unsafe_code, reason = "only this request stops a file system like a power cut")]
-        // SAFETY: the request takes a pointer to a u32 and only reads it.
-        let done = unsafe {
-            ioctl::ioctl(root.unwrap(), ioctl::Setter::<SHUTDOWN, u32>::new(flush as u32))
-        };
-        done.unwrap();
-        Host::real().disk.open(&self.gone, OpenMode::CreateNew).unwrap();
-    }
-}
-
-fn run(program: &str, arguments: &[&dyn AsRef<OsStr>]) {
-    let ran = Command::new(program).args(arguments).output().unwrap();
-    let why = String::from_utf8_lossy(&ran.stderr);
-    assert!(ran.status.success(), "{program}: {why}");
+fn log_dir(disk: &Ext4) -> PathBuf {
+    disk.point().join("log")
 }
 
 /// What a record says about its origin; its other bytes follow from that.

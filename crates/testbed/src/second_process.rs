@@ -4,6 +4,7 @@
 //! A test asks [`asked`] first; in the second process that answers with the part to play. The
 //! socket is the second process's standard input. When the first process ends in whatever way, the
 //! second one finds the socket closed and ends too.
+#![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 use std::ffi::OsString;
 use std::io::{self, ErrorKind, Read, Write};
@@ -13,17 +14,17 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Mutex;
 use std::time::Duration;
 
-const PART: &str = "DURABLE_LOG_TEST_PART";
-const ARGUMENT: &str = "DURABLE_LOG_TEST_ARGUMENT_";
+const PART: &str = "TESTBED_PART";
+const ARGUMENT: &str = "TESTBED_ARGUMENT_";
 /// How long one side waits for the other before it takes it for stuck: for ever, for a machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A message: what its words mean is up to the test.
-pub(crate) type Words = [u64; 5];
+pub type Words = [u64; 5];
 
 /// One end of the socket.
 #[derive(Debug)]
-pub(crate) struct Link(Mutex<UnixStream>);
+pub struct Link(Mutex<UnixStream>);
 
 impl Link {
     fn new(stream: UnixStream) -> Self {
@@ -31,14 +32,26 @@ impl Link {
         Self(Mutex::new(stream))
     }
 
-    /// Sends a message. Fails when the other process is gone.
-    pub(crate) fn say(&self, words: Words) -> io::Result<()> {
+    /// Sends a message.
+    ///
+    /// # Errors
+    ///
+    /// When the other process is gone.
+    ///
+    /// # Panics
+    ///
+    /// If another thread panicked while it sent one.
+    pub fn say(&self, words: Words) -> io::Result<()> {
         let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
         self.0.lock().unwrap().write_all(&bytes)
     }
 
     /// The next message; `None` when the other process is gone.
-    pub(crate) fn hear(&self) -> Option<Words> {
+    ///
+    /// # Panics
+    ///
+    /// If nothing comes for a minute.
+    pub fn hear(&self) -> Option<Words> {
         let mut bytes = [0; size_of::<Words>()];
         match self.0.lock().unwrap().read_exact(&mut bytes) {
             Ok(()) => {}
@@ -51,14 +64,22 @@ impl Link {
     }
 
     /// The next message, if it is there already.
-    pub(crate) fn hear_now(&self) -> Option<Words> {
+    ///
+    /// # Panics
+    ///
+    /// If the socket cannot be asked.
+    pub fn hear_now(&self) -> Option<Words> {
         let waiting = rustix::io::ioctl_fionread(&*self.0.lock().unwrap()).unwrap();
         if waiting < size_of::<Words>() as u64 { None } else { self.hear() }
     }
 }
 
 /// In the second process: the socket, if this part is to be played.
-pub(crate) fn asked(part: &str) -> Option<Link> {
+///
+/// # Panics
+///
+/// If standard input is no socket.
+pub fn asked(part: &str) -> Option<Link> {
     if !is_asked(part) {
         return None;
     }
@@ -67,27 +88,34 @@ pub(crate) fn asked(part: &str) -> Option<Link> {
 }
 
 /// In the second process: whether this part is to be played.
-pub(crate) fn is_asked(part: &str) -> bool {
+pub fn is_asked(part: &str) -> bool {
     std::env::var_os(PART).is_some_and(|asked| asked == part)
 }
 
 /// In the second process: what the first one gave along.
-pub(crate) fn argument(name: &str) -> OsString {
+///
+/// # Panics
+///
+/// If it gave nothing of that name.
+pub fn argument(name: &str) -> OsString {
     std::env::var_os(format!("{ARGUMENT}{name}")).unwrap()
 }
 
 /// In the second process: a number that the first one gave along.
-pub(crate) fn number(name: &str) -> u64 {
+///
+/// # Panics
+///
+/// If it gave none of that name.
+pub fn number(name: &str) -> u64 {
     argument(name).to_str().unwrap().parse().unwrap()
 }
 
 /// The command that plays a part of `test` (its path within this binary), after `before`.
-pub(crate) fn command(
-    before: &[&str],
-    test: &str,
-    part: &str,
-    arguments: &[(&str, OsString)],
-) -> Command {
+///
+/// # Panics
+///
+/// If this binary cannot be found.
+pub fn command(before: &[&str], test: &str, part: &str, arguments: &[(&str, OsString)]) -> Command {
     let this = std::env::current_exe().unwrap().into_os_string();
     let mut words = before.iter().map(OsString::from).chain([this]);
     let mut command = Command::new(words.next().unwrap());
@@ -100,13 +128,19 @@ pub(crate) fn command(
 
 /// A second process that plays its part. Killed when dropped.
 #[derive(Debug)]
-pub(crate) struct Second {
+pub struct Second {
     child: Child,
-    pub(crate) link: Link,
+    /// Our end.
+    pub link: Link,
 }
 
 impl Second {
-    pub(crate) fn start(test: &str, part: &str, arguments: &[(&str, OsString)]) -> Self {
+    /// Starts it.
+    ///
+    /// # Panics
+    ///
+    /// If that does not work.
+    pub fn start(test: &str, part: &str, arguments: &[(&str, OsString)]) -> Self {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let mut command = command(&[], test, part, arguments);
         command.stdin(Stdio::from(OwnedFd::from(theirs))).stdout(Stdio::null());
@@ -117,12 +151,20 @@ impl Second {
     }
 
     /// Ends it at once, as a power cut would.
-    pub(crate) fn kill(&mut self) {
+    ///
+    /// # Panics
+    ///
+    /// If the system refuses.
+    pub fn kill(&mut self) {
         self.child.kill().unwrap();
     }
 
     /// Waits for its end.
-    pub(crate) fn wait(&mut self) -> ExitStatus {
+    ///
+    /// # Panics
+    ///
+    /// If the system refuses.
+    pub fn wait(&mut self) -> ExitStatus {
         self.child.wait().unwrap()
     }
 }
