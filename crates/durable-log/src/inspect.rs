@@ -14,8 +14,8 @@ use crate::marker::{self, Marker};
 use crate::position::{Epoch, Location, Offset};
 use crate::read::{Record, visit_records};
 use crate::seal::{self, Flaw};
-use crate::segment::{self, Segment};
-use crate::walk::{NO_HEADER, Step, Walker};
+use crate::segment::{self, Header, Place, Segment};
+use crate::walk::{Behind, NO_HEADER, Region, Source, Step, Walker, search};
 
 /// What a segment file says about itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,11 +42,67 @@ pub struct InspectedSegment {
     pub next: Offset,
     /// Where in the file the good frames end.
     pub end: u64,
-    /// What is wrong with the bytes there; `None` if the file ends there. In a segment that was not
-    /// closed in order, zeros are usual.
-    pub end_reason: Option<&'static str>,
+    /// What stands there.
+    pub ends: SegmentEnd,
     /// Size of the file.
     pub file_bytes: u64,
+    /// The segment that goes on where this one ends; what this file holds from there on is not part of the log.
+    pub followed_by: Option<InspectedNext>,
+    /// Number of the cut (`.cut`) that replaces the whole segment, and is not finished.
+    pub replaced_by: Option<u64>,
+}
+
+/// The beginning of the segment that follows another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InspectedNext {
+    /// Its number.
+    pub number: u64,
+    /// Offset of its first record.
+    pub first: Offset,
+    /// Where its first frame would begin in the file of the segment before it.
+    pub position: u64,
+}
+
+/// What stands where the good frames of a segment end, as far as that can be told from the segment, the header of the
+/// next one and the mark of a close beside it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SegmentEnd {
+    /// Whoever looked wanted to see no more.
+    Stopped,
+    /// The end of the file.
+    File,
+    /// The end of its part of the log: the next segment goes on there.
+    Next,
+    /// Nothing: zeros, or bytes of the file's former life. A segment that is written to ends so.
+    Room(&'static str),
+    /// Bytes that are no whole frame, and of which nothing says that they were promised: the torn end of a write, or
+    /// damage that looks like one. An opening of the log cuts them.
+    Torn {
+        /// What is wrong with them.
+        why: &'static str,
+        /// How many, up to the last that means something.
+        bytes: u64,
+    },
+    /// Bytes that should be frames: records below `promised` were durable.
+    Damaged {
+        /// What is wrong with them.
+        why: &'static str,
+        /// Where the promise ends.
+        promised: Offset,
+        /// What made it.
+        by: Promise,
+    },
+}
+
+/// What says of records that they were durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Promise {
+    /// A frame further on in the file.
+    Frame,
+    /// The segment that follows.
+    NextSegment,
+    /// The mark of an orderly close.
+    Close,
 }
 
 /// A frame of a segment file.
@@ -67,7 +123,8 @@ pub struct InspectedFrame {
 }
 
 /// Reads a segment file (`.seg`, or `.cut`) and shows each good frame, then each of its records, until one of the
-/// two breaks or a frame is not good. Who wants the header alone breaks at the first frame.
+/// two breaks or a frame is not good. Who wants the header alone breaks at the first frame. Of the files beside it the
+/// header of the next segment and the mark of a close are looked at.
 ///
 /// # Errors
 ///
@@ -87,7 +144,7 @@ pub fn inspect(
     let base = header.base;
     let end = segment.location(file_bytes);
     let mut walker = Walker::new(&source, header.salt, base.at, base.offset, end, Vec::new());
-    let end_reason = loop {
+    let bad = loop {
         match walker.step().map_err(io)? {
             Step::Frame(frame) => {
                 let shown = InspectedFrame {
@@ -101,15 +158,24 @@ pub fn inspect(
                 if visit_frame(shown).is_break()
                     || visit_records(&frame, header.epoch, visit_record).is_break()
                 {
-                    break Some("stopped by the reader");
+                    break Some(SegmentEnd::Stopped);
                 }
             }
             Step::End => break None,
-            Step::Bad(why) => break Some(why),
+            Step::Bad(why) => break Some(SegmentEnd::Torn { why, bytes: 0 }),
         }
     };
-    let is_stale = end_reason == Some(NO_HEADER) && walker.at() < segment.stale_end();
-    let end_reason = if is_stale { Some("bytes of the file's former life") } else { end_reason };
+    let place = Place { offset: walker.expect(), at: walker.at() };
+    let beside = Beside::find(host, path, &header);
+    let ends = match bad {
+        Some(SegmentEnd::Torn { why, .. }) => {
+            what_ends(&segment, &source, place, end, why, &beside).map_err(io)?
+        }
+        Some(stopped) => stopped,
+        None => beside.promise(place).map_or(SegmentEnd::File, |(promised, by)| {
+            SegmentEnd::Damaged { why: "the file ends here", promised, by }
+        }),
+    };
     Ok(InspectedSegment {
         version: segment::VERSION,
         number: header.number,
@@ -120,10 +186,100 @@ pub fn inspect(
         epoch: header.epoch,
         newest_ms: (header.newest_ms != i64::MIN).then_some(header.newest_ms),
         stale_bytes: header.stale_bytes,
-        next: walker.expect(),
-        end: segment.position(walker.at()),
-        end_reason,
+        next: place.offset,
+        end: segment.position(place.at),
+        ends,
         file_bytes,
+        followed_by: beside.next.map(|next| InspectedNext {
+            number: next.number,
+            first: next.base.offset,
+            position: segment.position(next.base.at),
+        }),
+        replaced_by: beside.replaced_by,
+    })
+}
+
+/// What the files beside a segment say about its end.
+#[derive(Debug)]
+struct Beside {
+    next: Option<Header>,
+    replaced_by: Option<u64>,
+    closed: Option<Place>,
+}
+
+impl Beside {
+    /// Looks at what is there; what cannot be read says nothing.
+    fn find(host: &Host, path: &Path, header: &Header) -> Self {
+        let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
+        let dir = dir.unwrap_or_else(|| Path::new("."));
+        let entries = host.disk.list(dir).unwrap_or_default();
+        let cuts = entries.iter().filter_map(|entry| segment::cut_number(&entry.name));
+        let is_cut = path.extension().is_some_and(|extension| extension == "cut");
+        // A segment that replaces others has no next one before it has done so.
+        let cut = if is_cut { None } else { cuts.min() };
+        let next = match cut {
+            Some(cut) if cut <= header.number => None,
+            Some(cut) if cut == header.number + 1 => Some(segment::cut_name(cut)),
+            _ if is_cut => None,
+            _ => Some(segment::name(header.number + 1)),
+        };
+        let read = |name: String| {
+            let path = dir.join(name);
+            let file = host.disk.open(&path, OpenMode::Read).ok()?;
+            segment::read_header(&path, &*file).ok()
+        };
+        let next = next.and_then(read).filter(|next| {
+            next.number == header.number + 1
+                && next.base.at >= header.base.at
+                && next.base.offset >= header.base.offset
+        });
+        let closed = Marker::read(host, dir).ok().flatten();
+        let closed =
+            closed.filter(|mark| (mark.segment, mark.salt) == (header.number, header.salt));
+        let replaced_by = cut.filter(|cut| *cut <= header.number);
+        Self { next, replaced_by, closed: closed.map(|mark| mark.end) }
+    }
+
+    /// What was promised beyond `place`, where the good frames end.
+    fn promise(&self, place: Place) -> Option<(Offset, Promise)> {
+        let next = self.next.map(|next| (next.base, Promise::NextSegment));
+        let closed = self.closed.map(|end| (end, Promise::Close));
+        next.or(closed)
+            .filter(|(end, _)| place.at < end.at || place.offset < end.offset)
+            .map(|(end, by)| (end.offset, by))
+    }
+}
+
+/// What the bytes at `place`, which are no good frame for the reason `why`, are.
+fn what_ends(
+    segment: &Segment,
+    source: &Source<'_>,
+    place: Place,
+    end: Location,
+    why: &'static str,
+    beside: &Beside,
+) -> io::Result<SegmentEnd> {
+    if let Some((promised, by)) = beside.promise(place) {
+        return Ok(SegmentEnd::Damaged { why, promised, by });
+    }
+    if beside.next.is_some() {
+        return Ok(SegmentEnd::Next);
+    }
+    let base = segment.header.base.offset;
+    let stale_end = segment.stale_end();
+    let region = Region { salt: segment.header.salt, base, stale_end };
+    let written = segment.written(place.at)?;
+    let Behind { synced_through, end: used } =
+        search(source, &written, region, place.at, end, Vec::new())?;
+    if synced_through > place.offset {
+        return Ok(SegmentEnd::Damaged { why, promised: synced_through, by: Promise::Frame });
+    }
+    Ok(match used.get() - place.at.get() {
+        0 if why == NO_HEADER && place.at < stale_end => {
+            SegmentEnd::Room("bytes of the file's former life")
+        }
+        0 => SegmentEnd::Room(why),
+        bytes => SegmentEnd::Torn { why, bytes },
     })
 }
 

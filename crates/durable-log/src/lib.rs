@@ -106,7 +106,8 @@ pub use error::{
 pub use follow::{Followed, Follower};
 pub use inspect::{
     InspectedEntry, InspectedFrame, InspectedIndex, InspectedLowWater, InspectedMarker,
-    InspectedSegment, inspect, inspect_index, inspect_low_water, inspect_marker,
+    InspectedNext, InspectedSegment, Promise, SegmentEnd, inspect, inspect_index,
+    inspect_low_water, inspect_marker,
 };
 pub use log::{Appended, Log, Positions, SegmentInfo, Stats};
 #[cfg(feature = "mutation")]

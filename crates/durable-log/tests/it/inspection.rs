@@ -3,8 +3,8 @@
 use std::ops::ControlFlow;
 
 use durable_log::{
-    InspectedEntry, Location, Offset, OpenError, Options, inspect, inspect_index,
-    inspect_low_water, inspect_marker,
+    InspectedEntry, InspectedSegment, Location, Offset, OpenError, Options, Promise, SegmentEnd,
+    inspect, inspect_index, inspect_low_water, inspect_marker,
 };
 
 use crate::support::Place;
@@ -42,8 +42,71 @@ fn a_segment_shows_its_header_frames_and_records() {
     assert_eq!(records, [(0, b"a".to_vec()), (1, b"bb".to_vec()), (2, b"ccc".to_vec())]);
     assert_eq!((segment.number, segment.first, segment.next), (1, Offset::ZERO, Offset::new(3)));
     assert_eq!((segment.end, segment.file_bytes), (128 + 56 + 48, 4096));
-    assert_eq!(segment.end_reason, Some("zeros instead of a frame"));
+    assert_eq!(segment.ends, SegmentEnd::Room("zeros instead of a frame"));
     assert_eq!(place.read_file(&path), before);
+}
+
+/// Only what a segment says of itself, read to its end.
+fn seen(place: &Place, path: &std::path::Path) -> InspectedSegment {
+    let go_on = ControlFlow::Continue(());
+    inspect(&place.host, path, &mut |_| go_on, &mut |_| go_on).unwrap()
+}
+
+#[test]
+fn damage_is_told_from_the_torn_end_of_a_write_as_far_as_anything_says_so() {
+    let place = Place::simulated();
+    let log = place.open();
+    for n in 0..3 {
+        log.append(&[&[n; 100]]).unwrap();
+        log.sync().unwrap();
+    }
+    let path = place.segments().remove(0);
+    let good = place.read_file(&path);
+    let frame = 40 + 4 + 100 + 4 - 4;
+    let flip = |at: usize| {
+        let mut bytes = good.clone();
+        bytes[at] ^= 1;
+        place.write_file(&path, &bytes);
+        seen(&place, &path)
+    };
+    // A frame further on says that the first record was durable; nobody says so of the last one.
+    let first = flip(128 + 60);
+    let promised = Offset::new(2);
+    assert!(
+        matches!(first.ends, SegmentEnd::Damaged { promised: p, by: Promise::Frame, .. } if p == promised),
+        "{first:?}"
+    );
+    assert_eq!(first.end, 128);
+    let last = flip(128 + 2 * frame + 60);
+    assert!(matches!(last.ends, SegmentEnd::Torn { bytes: 1..=144, .. }), "{last:?}");
+    // A close does, and so does a next segment.
+    place.write_file(&path, &good);
+    log.close().unwrap();
+    let last = flip(128 + 2 * frame + 60);
+    assert!(matches!(last.ends, SegmentEnd::Damaged { by: Promise::Close, .. }), "{last:?}");
+    place.write_file(&path, &good);
+    let log = place.open();
+    assert_eq!(seen(&place, &path).ends, SegmentEnd::Next);
+    let last = flip(128 + 2 * frame + 60);
+    assert!(matches!(last.ends, SegmentEnd::Damaged { by: Promise::NextSegment, .. }), "{last:?}");
+    drop(log);
+}
+
+#[test]
+fn what_a_cut_has_replaced_is_told() {
+    let place = Place::simulated();
+    let log = place.open();
+    for n in 0..4 {
+        log.append(&[&[n; 100]]).unwrap();
+    }
+    log.sync().unwrap();
+    let log = log.truncate_after(Offset::new(2)).unwrap();
+    let path = place.segments().remove(0);
+    let seen = seen(&place, &path);
+    let next = seen.followed_by.unwrap();
+    assert_eq!((next.number, next.first), (2, Offset::new(2)));
+    assert!(next.position <= seen.end, "{seen:?}");
+    drop(log);
 }
 
 #[test]

@@ -5,7 +5,7 @@
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use durable_log::{InspectedSegment, Log, Offset, OpenError, inspect};
+use durable_log::{InspectedSegment, Log, Offset, OpenError, SegmentEnd, inspect};
 use host::sim::{Kept, Lost, Machine, Reached};
 
 use crate::gate::{Gate, gated};
@@ -63,7 +63,7 @@ fn a_trimmed_segments_file_becomes_a_later_segment_and_says_so() {
     check_records(&log, 6..17);
     let (path, seen) = last(&place);
     assert!(seen.stale_bytes > 3000, "{seen:?}");
-    assert_eq!(seen.end_reason, Some("bytes of the file's former life"));
+    assert_eq!(seen.ends, SegmentEnd::Room("bytes of the file's former life"));
     let bytes = place.read_file(&path);
     assert!(
         frames(&bytes).iter().any(|at| *at as u64 >= seen.end),

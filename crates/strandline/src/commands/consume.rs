@@ -252,7 +252,7 @@ fn json(topic: &str, partition: i32, record: &Record) -> Map<String, Value> {
     object.insert("topic".to_owned(), topic.into());
     object.insert("partition".to_owned(), partition.into());
     object.insert("offset".to_owned(), record.offset.into());
-    object.insert("timestamp".to_owned(), record.timestamp.into());
+    object.insert("timestamp_ms".to_owned(), record.timestamp.into());
     insert_bytes(&mut object, "key", record.key.as_ref());
     insert_bytes(&mut object, "value", record.value.as_ref());
     let headers = record.headers.iter().map(|header| {
@@ -308,7 +308,7 @@ mod tests {
         let shown = Value::Object(json("t", 1, &record)).to_string();
         assert_eq!(
             shown,
-            r#"{"headers":[],"key":null,"offset":7,"partition":1,"timestamp":5,"topic":"t","value_hex":"ff00"}"#
+            r#"{"headers":[],"key":null,"offset":7,"partition":1,"timestamp_ms":5,"topic":"t","value_hex":"ff00"}"#
         );
     }
 }

@@ -1,12 +1,14 @@
 //! `strandline inspect`: prints any file that the server writes, told apart by its first bytes.
 //!
-//! Each kind is read by the crate that writes it; nothing is changed, and a file of an unknown kind or version is
-//! refused with the reason. What is long is printed as it is read.
+//! Each kind is read by the crate that writes it; nothing is changed. A file that is damaged, or of an unknown kind or
+//! version, is told with the reason and the place, and makes the command fail; the files after it are printed all the
+//! same. What is long is printed as it is read.
 //!
 //! Not here: the meta store's own files, which are its engine's (`strandline status` shows how far it is).
 
 mod journal;
 mod object;
+mod tables;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -24,34 +26,87 @@ use crate::units::show_size;
 /// Enough to tell all kinds apart.
 const MAGIC_BYTES: usize = 25;
 
-/// Prints each file.
+/// Prints each file; fails when one of them is damaged or cannot be read.
 pub(crate) fn run(files: &[PathBuf], json: bool) -> Outcome {
     let host = Host::real();
     let mut out = Out::stdout();
+    let mut faults = Vec::new();
     for path in files {
         let printed = print(&host, path, json, &mut out);
         // What was read before the fault is shown too.
         out.flush()?;
-        printed?;
+        match printed {
+            Ok(()) => {}
+            Err(failure @ (Failure::Refused(_) | Failure::Unchecked(_))) => {
+                // With --json its own object says so; one alone is told by whoever called.
+                if !json && files.len() > 1 {
+                    let mut stderr = std::io::stderr();
+                    // Standard error may be closed; then there is nobody to tell.
+                    let _nobody =
+                        std::io::Write::write_fmt(&mut stderr, format_args!("error: {failure}\n"));
+                }
+                faults.push(failure);
+            }
+            Err(other) => return Err(other),
+        }
     }
-    Ok(())
+    match (faults.pop(), files.len()) {
+        (None, _) => Ok(()),
+        (Some(failure), 1) => Err(failure),
+        (Some(_), all) => Err(Failure::new(format!(
+            "{} of {all} files are damaged or cannot be read",
+            faults.len() + 1
+        ))),
+    }
 }
 
+/// With --json every file has an object, also one of which nothing can be said but what is wrong with it.
 fn print(host: &Host, path: &Path, json: bool, out: &mut Out) -> Outcome {
+    match print_known(host, path, json, out) {
+        Err(Fault::Untold(failure)) if json => {
+            out.json(&json!({ "file": path.to_string_lossy(), "error": failure.to_string() }))?;
+            Err(failure)
+        }
+        Err(Fault::Told(failure) | Fault::Untold(failure)) => Err(failure),
+        Ok(()) => Ok(()),
+    }
+}
+
+/// What is wrong with a file.
+enum Fault {
+    /// Its object says so.
+    Told(Failure),
+    /// There is no object of it yet.
+    Untold(Failure),
+}
+
+impl From<Failure> for Fault {
+    fn from(failure: Failure) -> Self {
+        Self::Untold(failure)
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn print_known(host: &Host, path: &Path, json: bool, out: &mut Out) -> Result<(), Fault> {
     let cannot = |error| Failure::because(format!("cannot read {}", path.display()), error);
     if let Ok(entries) = host.disk.list(path) {
-        return Err(is_directory(path, &entries));
+        return Err(is_directory(path, &entries).into());
     }
     let file = host.disk.open(path, OpenMode::Read).map_err(cannot)?;
     let mut magic = [0; MAGIC_BYTES];
     let read = file.read_at(&mut magic, 0).map_err(cannot)?;
     if is_torn(path) {
-        return journal::print_torn(path, &file, json, out);
+        return Ok(journal::print_torn(path, &file, json, out)?);
     }
-    match &magic[..read] {
+    if magic[..read].starts_with(b"strndlog") {
+        return journal::print_segment(host, path, json, out);
+    }
+    Ok(match &magic[..read] {
         magic if magic.starts_with(b"sl.block") => print_block(path, &file, json, out),
         magic if magic.starts_with(b"sl.objct") => object::print(path, &file, json, out),
-        magic if magic.starts_with(b"strndlog") => journal::print_segment(host, path, json, out),
         magic if magic.starts_with(b"strndend") => journal::print_marker(host, path, json, out),
         magic if magic.starts_with(b"strndlow") => journal::print_start(host, path, json, out),
         magic if magic.starts_with(b"strndidx") => journal::print_index(host, path, json, out),
@@ -63,7 +118,7 @@ fn print(host: &Host, path: &Path, json: bool, out: &mut Out) -> Outcome {
             path.display(),
             magic[..read.min(8)].escape_ascii()
         ))),
-    }
+    }?)
 }
 
 /// The torn end of a segment is kept as it was found, so only its name says what it is.
@@ -135,7 +190,7 @@ fn print_block(path: &Path, file: &Arc<dyn File>, json: bool, out: &mut Out) -> 
     if json {
         let piece = |placed: &block_store::Placed| {
             json!({
-                "strand": placed.piece.strand, "start": placed.piece.start, "len": placed.piece.len,
+                "strand": placed.piece.strand, "start": placed.piece.start, "bytes": placed.piece.len,
                 "generation": placed.piece.generation, "at": placed.at,
             })
         };

@@ -81,7 +81,7 @@ fn a_segment_shows_its_commits_and_the_mark_of_a_clean_stop_its_end() {
     let header = text.lines().next().unwrap();
     assert!(header.contains("journal segment 1, format version 2, epoch 1"), "{text}");
     assert!(text.lines().last().unwrap().contains("  commits 0.."), "{text}");
-    assert!(text.contains("put table 0 key \"opening\""), "{text}");
+    assert!(text.contains("put node \"opening\""), "{text}");
     assert!(text.contains(": write strand "), "{text}");
     let segment = json(path);
     assert_eq!((&segment["kind"], &segment["version"]), (&"segment".into(), &2.into()));
@@ -110,9 +110,21 @@ fn a_damaged_segment_shows_what_is_good_and_says_where_it_ends() {
     let mut bytes = std::fs::read(path).unwrap();
     bytes[usize::try_from(last).unwrap() + 45] ^= 1;
     std::fs::write(path, &bytes).unwrap();
-    let damaged = json(path);
+    // The mark of the close says that it was whole.
+    refused(path, &format!("offset {last}: the frame's records do not match their checksum"));
+    let ended = inspect(path, &["--json"]);
+    assert_eq!(ended.status.code(), Some(1));
+    let damaged: serde_json::Value = serde_json::from_str(&ended.stdout).unwrap();
     assert_eq!(damaged["good_bytes"].as_u64(), Some(last));
+    assert_eq!(damaged["end"], "damaged");
     assert!(damaged["end_reason"].as_str().unwrap().contains("checksum"), "{damaged}");
+    assert!(damaged["error"].as_str().unwrap().contains("were durable and are damaged"));
+    let told: serde_json::Value = serde_json::from_str(&ended.stderr).unwrap();
+    assert_eq!(told["error"], damaged["error"]);
+    // Without it, nobody knows.
+    std::fs::remove_file(data.join("journal/clean")).unwrap();
+    assert!(shown(path).contains("a write that never finished, or damage"), "{}", shown(path));
+    assert_eq!(json(path)["end"], "torn");
     bytes[8] = 9;
     std::fs::write(path, &bytes).unwrap();
     refused(path, "damaged at byte 0");
@@ -173,10 +185,56 @@ fn a_segment_that_replaces_others_is_printed_as_that() {
     log.sync().unwrap();
     let path = temp.path().join("00000000000000000007.cut");
     std::fs::copy(&segments_in(temp.path())[0], &path).unwrap();
-    let text = shown(&path);
+    let ended = inspect(&path, &[]);
+    assert_eq!(ended.status.code(), Some(1), "a record that is no commit is a fault");
+    let text = ended.stdout;
     assert!(text.contains("; it replaces all segments from its number on\n"), "{text}");
     assert!(text.contains("0: this is not a commit"), "{text}");
-    assert_eq!(json(&path)["frames"][0]["records"], 1);
+    assert!(ended.stderr.contains("record 0 is not a commit"), "{}", ended.stderr);
+    let object: serde_json::Value =
+        serde_json::from_str(&inspect(&path, &["--json"]).stdout).unwrap();
+    assert_eq!(object["frames"][0]["records"], 1);
+}
+
+#[test]
+fn after_a_bad_file_the_next_ones_are_printed_and_the_end_says_how_many_were_bad() {
+    let (_temp, data) = fresh();
+    Server::start(&data).stop();
+    let format = data.join("FORMAT");
+    let bad = data.join("journal/bad.seg");
+    std::fs::write(&bad, "strndlog and nothing else").unwrap();
+    let all = |flags: &[&str]| {
+        run(strandline().arg("inspect").args(flags).args([&bad, &format, &bad, &format]), b"")
+    };
+    let ended = all(&[]);
+    assert_eq!(ended.status.code(), Some(1));
+    assert_eq!(ended.stdout.matches("data directory, version 2").count(), 2, "{}", ended.stdout);
+    assert_eq!(ended.stderr.lines().count(), 3, "{}", ended.stderr);
+    assert!(ended.stderr.ends_with("error: 2 of 4 files are damaged or cannot be read\n"));
+    let ended = all(&["--json"]);
+    let objects: Vec<serde_json::Value> =
+        ended.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(objects.len(), 4);
+    assert_eq!(objects[0]["file"], bad.to_str().unwrap());
+    assert!(objects[0]["error"].is_string() && objects[1]["error"].is_null(), "{objects:?}");
+}
+
+#[test]
+fn what_a_later_segment_replaces_is_marked() {
+    let (temp, _) = fresh();
+    let log = log(temp.path());
+    for n in 0..4 {
+        log.append(&[&[n; 100]]).unwrap();
+    }
+    log.sync().unwrap();
+    drop(log.truncate_after(Offset::new(2)).unwrap());
+    let first = &segments_in(temp.path())[0];
+    let text = inspect(first, &[]).stdout;
+    assert_eq!(text.matches("cut: the next segment replaces it").count(), 2, "{text}");
+    assert!(text.contains("goes on there") || text.contains("the end of the file"), "{text}");
+    let object: serde_json::Value =
+        serde_json::from_str(&inspect(first, &["--json"]).stdout).unwrap();
+    assert_eq!((&object["cut_from"], &object["followed_by"]), (&2.into(), &2.into()), "{object}");
 }
 
 #[test]

@@ -85,7 +85,7 @@ fn keys_choose_partitions_and_json_shows_everything() {
     assert_eq!([&ann[0]["value"], &ann[1]["value"]], ["42", "43"]);
     assert_eq!(ann[0]["partition"], ann[1]["partition"]);
     assert_eq!(ann[0]["topic"], "ages");
-    assert!(ann[0]["timestamp"].as_i64().unwrap() > 1_500_000_000_000);
+    assert!(ann[0]["timestamp_ms"].as_i64().unwrap() > 1_500_000_000_000);
     assert_eq!(records.iter().filter(|record| record["key"].is_null()).count(), 1);
     let partition = ann[0]["partition"].to_string();
     let only = server.ok(&["consume", "ages", "--partition", &partition]);
