@@ -20,6 +20,7 @@ pub fn check_all(make: &dyn Fn() -> Box<dyn BlockStore>) {
     what_was_put_is_read_in_any_range(&*make());
     a_name_is_used_once(&*make());
     what_is_not_there_is_missing(&*make());
+    what_is_put_unsynced_is_there_and_can_be_synced(&*make());
     ranges_end_with_the_payload(&*make());
     listing_is_in_order_and_stops_when_told(&*make());
     usage_follows_puts_and_deletes(&*make());
@@ -91,6 +92,47 @@ fn a_name_is_used_once(store: &dyn BlockStore) {
     }
     assert_eq!(store.read(first.name(), 0..100).expect("read"), first.payload());
     assert_eq!(store.usage().blocks, 1);
+}
+
+fn what_is_put_unsynced_is_there_and_can_be_synced(store: &dyn BlockStore) {
+    let blocks: Vec<_> = (0..4).map(|counter| sample(counter, &[100_000, 3])).collect();
+    for block in &blocks[..3] {
+        store.put_unsynced(block).expect("put");
+    }
+    store.put(&blocks[3]).expect("put");
+    let check = |there: &[Block]| {
+        for block in there {
+            let whole = 0..block.footer().payload_len();
+            assert!(store.read(block.name(), whole).expect("read") == block.payload());
+            assert_eq!(store.footer(block.name()).expect("footer"), *block.footer());
+            for again in [store.put(block), store.put_unsynced(block)] {
+                assert!(matches!(again, Err(PutError::AlreadyExists { .. })), "{again:?}");
+            }
+        }
+        let mut listed = Vec::new();
+        let mut visit = |found: Listed| {
+            listed.push((found.name, found.bytes));
+            ControlFlow::Continue(())
+        };
+        store.list(&mut visit).expect("list");
+        let mut want: Vec<_> =
+            there.iter().map(|block| (block.name(), block.bytes().len() as u64)).collect();
+        want.sort_unstable();
+        assert_eq!(listed, want);
+        let bytes = want.iter().map(|(_, bytes)| bytes).sum();
+        assert_eq!(store.usage(), Usage { blocks: want.len() as u64, bytes });
+    };
+    check(&blocks);
+    let names: Vec<_> = blocks.iter().map(Block::name).collect();
+    for names in [&names[..2], &names[..], &[]] {
+        store.sync(names).expect("sync");
+        check(&blocks);
+    }
+    assert!(store.delete(names[0]).expect("delete"));
+    let late = sample(9, &[5]);
+    store.put_unsynced(&late).expect("put");
+    assert!(store.delete(late.name()).expect("delete"));
+    check(&blocks[1..]);
 }
 
 fn what_is_not_there_is_missing(store: &dyn BlockStore) {

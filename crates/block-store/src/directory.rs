@@ -5,7 +5,10 @@
 //! which keeps two writers of one name apart. Leftover `.tmp` files are removed at open, other strangers
 //! left alone.
 //!
-//! Invariant: `usage` counts every `.blk` file there is. Folders are never removed; one holds up to 1 GiB.
+//! A block that is put unsynced gets the name `NAME.unsynced` in place of `NAME.blk`, and that one when it is synced
+//! (`unsynced`). So whoever finds a block in this directory knows whether it can be torn.
+//!
+//! Invariant: `usage` counts every `.blk` and `.unsynced` file there is. Folders are never removed; one holds up to 1 GiB.
 //!
 //! Not here: the bytes of a block (`crate::format`), where a block's file lies and how it is read
 //! (`crate::files`), the folder `objects` (`objects`).
@@ -13,8 +16,9 @@
 #[cfg(test)]
 mod crash_tests;
 mod objects;
+mod unsynced;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::ops::{ControlFlow, Range};
 use std::path::{Path, PathBuf};
@@ -27,7 +31,7 @@ pub(crate) use self::objects::ObjectFiles;
 use crate::files::{BlockFiles, Found};
 use crate::{
     Block, BlockName, BlockStore, DeleteError, Footer, ListError, Listed, Objects, OpenError,
-    PutError, ReadError, Usage,
+    PutError, ReadError, SyncError, Usage,
 };
 
 /// Of how many folders it is remembered that their names are durable.
@@ -46,6 +50,16 @@ pub struct Directory {
 struct State {
     usage: Usage,
     durable_folders: HashSet<PathBuf>,
+    /// Blocks that are not durable yet, with the file that wrote them; none for those that an earlier opening left,
+    /// and for those whose sync failed. Kept open, because that file hears of a write that failed.
+    unsynced: HashMap<BlockName, Option<Arc<dyn File>>>,
+}
+
+/// What a put does about the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Put {
+    Synced,
+    Unsynced,
 }
 
 impl Directory {
@@ -68,12 +82,18 @@ impl Directory {
             state: Mutex::default(),
         };
         let mut usage = Usage::default();
+        let mut unsynced = HashMap::new();
         let mut leftovers = Vec::new();
         let walked = store.files.walk(&mut |path, found| {
             match found {
                 Found::Block(listed) => {
                     usage.blocks += 1;
                     usage.bytes += listed.bytes;
+                }
+                Found::Unsynced(listed) => {
+                    usage.blocks += 1;
+                    usage.bytes += listed.bytes;
+                    unsynced.insert(listed.name, None);
                 }
                 Found::Leftover => leftovers.push(path),
                 Found::Stranger => {
@@ -87,7 +107,7 @@ impl Directory {
             tracing::info!(path = %path.display(), "removing a block that was never finished");
             store.disk.unlink(&path).map_err(|source| OpenError::Io { path, source })?;
         }
-        store.state().usage = usage;
+        *store.state() = State { usage, unsynced, ..State::default() };
         Ok(store)
     }
 
@@ -140,19 +160,60 @@ impl Directory {
         Ok(())
     }
 
+    /// Claims the block's name, writes it, and renames it.
+    fn write(&self, block: &Block, put: Put) -> Result<(), PutError> {
+        let name = block.name();
+        let temp = self.files.folder(name).join(format!("{name}.tmp"));
+        let file = match self.disk.open(&temp, OpenMode::CreateNew) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                return Err(PutError::AlreadyExists { name });
+            }
+            Err(source) => return Err(put_error(name, source)),
+        };
+        if let Err(error) = self.write_claimed(&*file, &temp, block, put) {
+            if let Err(left) = self.disk.unlink(&temp) {
+                tracing::warn!(path = %temp.display(), error = %left, "an unfinished block stays until the next start");
+            }
+            return Err(error);
+        }
+        if put == Put::Unsynced {
+            // It may be read soon, and its file stays open anyhow.
+            self.files.keep(Arc::clone(&file), block.footer());
+        }
+        let mut state = self.state();
+        state.usage.blocks += 1;
+        state.usage.bytes += block.bytes().len() as u64;
+        if put == Put::Unsynced {
+            state.unsynced.insert(name, Some(file));
+        }
+        Ok(())
+    }
+
     /// Writes the block under its temporary name, which the caller has just created as `file`, and
     /// renames it.
-    fn write(&self, file: &dyn File, temp: &Path, block: &Block) -> Result<(), PutError> {
+    fn write_claimed(
+        &self,
+        file: &dyn File,
+        temp: &Path,
+        block: &Block,
+        put: Put,
+    ) -> Result<(), PutError> {
         let name = block.name();
-        let path = self.files.path(name);
-        match self.disk.open(&path, OpenMode::Read) {
+        match self.files.find(name) {
             Ok(_) => return Err(PutError::AlreadyExists { name }),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(source) => return Err(PutError::Io { name, source }),
         }
         let refused = |source| put_error(name, source);
         file.write_all_at(block.bytes(), 0).map_err(refused)?;
-        file.sync_data().map_err(refused)?;
+        let path = match put {
+            Put::Synced => {
+                file.sync_data().map_err(refused)?;
+                self.files.path(name)
+            }
+            Put::Unsynced => self.files.unsynced_path(name),
+        };
         self.disk.rename(temp, &path).map_err(refused)
     }
 
@@ -167,25 +228,20 @@ impl BlockStore for Directory {
         let name = block.name();
         let folder = self.files.folder(name);
         self.prepare(&folder).map_err(|source| put_error(name, source))?;
-        let temp = folder.join(format!("{name}.tmp"));
-        let file = match self.disk.open(&temp, OpenMode::CreateNew) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                return Err(PutError::AlreadyExists { name });
-            }
-            Err(source) => return Err(put_error(name, source)),
-        };
-        if let Err(error) = self.write(&*file, &temp, block) {
-            if let Err(left) = self.disk.unlink(&temp) {
-                tracing::warn!(path = %temp.display(), error = %left, "an unfinished block stays until the next start");
-            }
-            return Err(error);
-        }
-        let mut state = self.state();
-        state.usage.blocks += 1;
-        state.usage.bytes += block.bytes().len() as u64;
-        drop(state);
+        self.write(block, Put::Synced)?;
         self.disk.sync_dir(&folder).map_err(|source| put_error(name, source))
+    }
+
+    fn put_unsynced(&self, block: &Block) -> Result<(), PutError> {
+        let name = block.name();
+        let folder = self.files.folder(name);
+        // Once for a folder, and then there is no reason to do it later.
+        self.prepare(&folder).map_err(|source| put_error(name, source))?;
+        self.write(block, Put::Unsynced)
+    }
+
+    fn sync(&self, names: &[BlockName]) -> Result<(), SyncError> {
+        self.sync_blocks(names)
     }
 
     fn read(&self, name: BlockName, range: Range<u32>) -> Result<Bytes, ReadError> {
@@ -197,8 +253,7 @@ impl BlockStore for Directory {
     }
 
     fn delete(&self, name: BlockName) -> Result<bool, DeleteError> {
-        let path = self.files.path(name);
-        let unlinked = self.disk.open(&path, OpenMode::Read).and_then(|file| {
+        let unlinked = self.files.find(name).and_then(|(path, file)| {
             let bytes = file.size()?;
             self.disk.unlink(&path)?;
             Ok(bytes)
@@ -207,6 +262,7 @@ impl BlockStore for Directory {
             Ok(bytes) => {
                 self.files.forget(name);
                 let mut state = self.state();
+                state.unsynced.remove(&name);
                 state.usage.blocks -= 1;
                 state.usage.bytes -= bytes;
                 Ok(true)
@@ -218,7 +274,7 @@ impl BlockStore for Directory {
 
     fn list(&self, visit: &mut dyn FnMut(Listed) -> ControlFlow<()>) -> Result<(), ListError> {
         let walked = self.files.walk(&mut |_, found| match found {
-            Found::Block(listed) => visit(listed),
+            Found::Block(listed) | Found::Unsynced(listed) => visit(listed),
             Found::Leftover | Found::Stranger => ControlFlow::Continue(()),
         });
         walked.map_err(|(path, source)| ListError::Io { path, source })

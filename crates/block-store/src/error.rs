@@ -151,6 +151,38 @@ impl ReadError {
     }
 }
 
+/// Why a block was not made durable.
+#[derive(Debug, thiserror::Error)]
+pub enum SyncError {
+    /// It is gone or torn, as a power cut leaves a block that was not synced. It will not be whole again.
+    #[error("{0}")]
+    NotWhole(#[source] ReadError),
+    /// Whether it is whole cannot be told now.
+    #[error("{0}")]
+    Unreadable(#[source] ReadError),
+    /// The disk refused. What it holds of the block is unknown.
+    #[error("block {name} cannot be made durable: {source}")]
+    Io {
+        /// The block.
+        name: BlockName,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl From<ReadError> for SyncError {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Missing { .. } | ReadError::Damaged { .. } => Self::NotWhole(error),
+            ReadError::UnknownVersion { .. }
+            | ReadError::OutOfRange { .. }
+            | ReadError::Away { .. }
+            | ReadError::Io { .. } => Self::Unreadable(error),
+        }
+    }
+}
+
 /// Why a block was not deleted.
 #[derive(Debug, thiserror::Error)]
 pub enum DeleteError {

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! DIR/dddddddd-eeeeeeeeeeeeeeee/cccccccccccccc/NAME.blk     domain-epoch, counter / 256, the name in full
+//!                                             /NAME.unsynced     a block that is not durable yet
 //!                                             /NAME.tmp     a block being written
 //! ```
 //!
@@ -24,6 +25,9 @@ use crate::{BlockName, Footer, FormatError, Listed, ReadError};
 /// The folder for objects beside those of blocks.
 pub(crate) const OBJECTS_FOLDER: &str = "objects";
 
+/// How the file of a block ends that is not durable yet.
+const UNSYNCED: &str = "unsynced";
+
 /// How much of a file's end is read at once in the hope that it holds the footer.
 const TAIL_GUESS_BYTES: usize = 4096;
 
@@ -38,6 +42,8 @@ pub(crate) struct BlockFiles {
 /// What an entry of a folder is.
 pub(crate) enum Found {
     Block(Listed),
+    /// A block that was put and perhaps never synced.
+    Unsynced(Listed),
     Leftover,
     Stranger,
 }
@@ -61,6 +67,31 @@ impl BlockFiles {
 
     pub(crate) fn path(&self, name: BlockName) -> PathBuf {
         self.folder(name).join(format!("{name}.blk"))
+    }
+
+    /// Where a block lies until it is synced.
+    pub(crate) fn unsynced_path(&self, name: BlockName) -> PathBuf {
+        self.folder(name).join(format!("{name}.{UNSYNCED}"))
+    }
+
+    /// Opens a block's file for reading, wherever it lies, and says where.
+    pub(crate) fn find(&self, name: BlockName) -> io::Result<(PathBuf, Arc<dyn File>)> {
+        // Its name changes once, when it is synced, which may be between the first two looks.
+        let paths = [self.path(name), self.unsynced_path(name), self.path(name)];
+        for path in paths {
+            match self.disk.open(&path, OpenMode::Read) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                found => return found.map(|file| (path, file)),
+            }
+        }
+        Err(io::ErrorKind::NotFound.into())
+    }
+
+    /// Remembers the file of a block that was just written, so that reading it costs no opening.
+    pub(crate) fn keep(&self, file: Arc<dyn File>, footer: &Footer) {
+        let chunks = footer.clone().into_chunks();
+        let deletes = self.handles.deletes();
+        self.handles.keep(footer.name(), Arc::new(Handle { file, chunks }), deletes);
     }
 
     /// Shows `visit` each file two folders down and what it is, in order of name. The error comes with the
@@ -98,9 +129,11 @@ impl BlockFiles {
         let Some((stem, kind)) = entry.name.rsplit_once('.').filter(|_| !entry.is_dir) else {
             return Found::Stranger;
         };
+        let listed = |name| Listed { name, bytes: entry.bytes, modified_ms: entry.modified_ms };
         match (stem.parse::<BlockName>(), kind) {
-            (Ok(name), "blk") if self.path(name) == path => {
-                Found::Block(Listed { name, bytes: entry.bytes, modified_ms: entry.modified_ms })
+            (Ok(name), "blk") if self.path(name) == path => Found::Block(listed(name)),
+            (Ok(name), UNSYNCED) if self.unsynced_path(name) == path => {
+                Found::Unsynced(listed(name))
             }
             (Ok(_), "tmp") => Found::Leftover,
             (Ok(_) | Err(_), _) => Found::Stranger,
@@ -147,9 +180,8 @@ impl BlockFiles {
 
     /// Opens a block's file and reads its footer.
     fn load(&self, name: BlockName) -> Result<(Arc<dyn File>, Footer), ReadError> {
-        let path = self.path(name);
-        let file = match self.disk.open(&path, OpenMode::Read) {
-            Ok(file) => file,
+        let (path, file) = match self.find(name) {
+            Ok(found) => found,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Err(ReadError::Missing { name });
             }

@@ -33,7 +33,7 @@ use bytes::Bytes;
 pub use directory::Directory;
 pub use error::{
     DeleteError, ListError, ObjectDeleteError, ObjectGetError, ObjectListError, ObjectPutError,
-    OpenError, OpenRemoteError, PutError, ReadError,
+    OpenError, OpenRemoteError, PutError, ReadError, SyncError,
 };
 pub use format::{Block, BlockBuilder, Footer, FormatError, Piece, Placed};
 pub use memory::Memory;
@@ -86,6 +86,31 @@ pub trait BlockStore: Debug + Send + Sync {
     /// [`PutError::NoSpace`] and [`PutError::Io`] it may or may not exist: try again under a new name,
     /// and let collection find this one.
     fn put(&self, block: &Block) -> Result<(), PutError>;
+
+    /// Stores a block without waiting for the disk. When it returns, the block is there under its name and survives
+    /// the process; a power cut may leave it whole, torn or not at all, and a torn one is an error to whoever reads
+    /// it, never zeros. [`BlockStore::sync`] makes it durable; until then it stays where it was put.
+    ///
+    /// A store that cannot do less puts it as [`BlockStore::put`] does.
+    ///
+    /// # Errors
+    ///
+    /// As [`BlockStore::put`].
+    fn put_unsynced(&self, block: &Block) -> Result<(), PutError> {
+        self.put(block)
+    }
+
+    /// Makes blocks durable, bytes and names, that [`BlockStore::put_unsynced`] stored in this process or an earlier
+    /// one. What an earlier one left is verified first, every checksum, and written again: a sync of it may have
+    /// failed and left it in the page cache alone. Blocks that are durable stay as they are.
+    ///
+    /// # Errors
+    ///
+    /// [`SyncError`] names one of the blocks, and says nothing of the others. That block may be asked for again: it
+    /// is verified and written again then.
+    fn sync(&self, _names: &[BlockName]) -> Result<(), SyncError> {
+        Ok(())
+    }
 
     /// Reads `range` of a block's payload, its checksums verified.
     ///

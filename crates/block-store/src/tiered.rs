@@ -10,6 +10,9 @@
 //! and there evicted some time. Whatever is found in `staging` at a start is uploaded again, which does no
 //! harm: a block is put only if absent, and the same bytes count as done.
 //!
+//! A block that was put unsynced is uploaded only after it was synced. One that nobody syncs stays in `staging`, whole or
+//! torn, until it is deleted.
+//!
 //! Objects that are put always go out in order: not before the blocks that were put before them. Those with a
 //! condition are the store's own business, and go straight there.
 //!
@@ -59,7 +62,7 @@ use crate::remote::{Bucket, FetchError, Remote, Trouble, delete_error, list_erro
 use crate::tally::Tally;
 use crate::{
     Block, BlockName, BlockStore, DeleteError, Directory, Footer, ListError, Listed, Objects,
-    OpenError, PutError, ReadError, Usage,
+    OpenError, PutError, ReadError, SyncError, Usage,
 };
 
 /// Of how many blocks it is remembered that a part of them was read.
@@ -353,8 +356,12 @@ impl Shared {
             if !state.staging.reserve(bytes) {
                 state.staging.exceed(bytes);
             }
-            state.staging.add(name, bytes, modified_ms, true);
-            state.queue.push(Job::Upload(name), Class::Upload, bytes, now);
+            if self.staging.is_unsynced(name) {
+                state.staging.add_unsynced(name, bytes, modified_ms);
+            } else {
+                state.staging.add(name, bytes, modified_ms, true);
+                state.queue.push(Job::Upload(name), Class::Upload, bytes, now);
+            }
             self.tally.added(bytes);
             ControlFlow::Continue(())
         });
@@ -615,6 +622,9 @@ impl Shared {
             if let Some(block) = state.staging.block_mut(*name) {
                 block.phase = Phase::Waiting;
                 let bytes = block.bytes;
+                if block.unsynced {
+                    continue;
+                }
                 state.queue.push(Job::Upload(*name), Class::Upload, bytes, now);
             }
         }
@@ -707,27 +717,16 @@ impl State {
 impl BlockStore for Tiered {
     /// Durable in the staging area when it returns; uploaded later.
     fn put(&self, block: &Block) -> Result<(), PutError> {
-        let shared = &self.shared;
-        let (name, bytes) = (block.name(), block.bytes().len() as u64);
-        if shared.cache.contains(name) {
-            return Err(PutError::AlreadyExists { name });
-        }
-        let deadline = shared.now() + shared.options.put_patience;
-        let room = |state: &mut State| state.staging.reserve(bytes).then_some(());
-        shared.wait_for(deadline, room).ok_or(PutError::Full { name })?;
-        if let Err(error) = shared.staging.put(block) {
-            shared.state().staging.release(bytes);
-            shared.news.notify_all();
-            return Err(error);
-        }
-        let (now, now_ms) = (shared.now(), shared.host.clock.wall().millis());
-        let mut state = shared.state();
-        state.staging.add(name, bytes, now_ms, false);
-        state.queue.push(Job::Upload(name), Class::Upload, bytes, now);
-        drop(state);
-        shared.tally.added(bytes);
-        shared.work.notify_one();
-        Ok(())
+        self.shared.stage(block, |staging| staging.put(block), false)
+    }
+
+    /// In the staging area when it returns; uploaded when it was synced.
+    fn put_unsynced(&self, block: &Block) -> Result<(), PutError> {
+        self.shared.stage(block, |staging| staging.put_unsynced(block), true)
+    }
+
+    fn sync(&self, names: &[BlockName]) -> Result<(), SyncError> {
+        self.shared.sync_staged(names)
     }
 
     fn read(&self, name: BlockName, range: Range<u32>) -> Result<Bytes, ReadError> {
@@ -744,26 +743,7 @@ impl BlockStore for Tiered {
     }
 
     fn footer(&self, name: BlockName) -> Result<Footer, ReadError> {
-        let shared = &self.shared;
-        let is_staged = shared.state().staging.blocks().contains_key(&name);
-        if is_staged {
-            match shared.staging.footer(name) {
-                Err(ReadError::Missing { .. }) => {}
-                footer => return footer,
-            }
-        }
-        if let Some(footer) = shared.cache.footer(name) {
-            return footer;
-        }
-        // What is wrong with the block is an answer, not a trouble.
-        let asked = shared.ask(Way::Reads, |remote| match remote.footer_of(name) {
-            Err(FetchError::Trouble(trouble)) => Err(trouble),
-            answer => Ok(answer),
-        });
-        let place = format!("block {name} in {}", shared.remote.place());
-        asked
-            .unwrap_or_else(|trouble| Err(FetchError::Trouble(trouble)))
-            .map_err(|error| error.into_read_error(name, &place, &(0..0)))
+        self.shared.footer_of(name)
     }
 
     fn delete(&self, name: BlockName) -> Result<bool, DeleteError> {
@@ -842,6 +822,92 @@ impl BlockStore for Tiered {
 }
 
 impl Shared {
+    /// Puts a block into the staging area, when there is room.
+    fn stage(
+        &self,
+        block: &Block,
+        put: impl FnOnce(&Directory) -> Result<(), PutError>,
+        unsynced: bool,
+    ) -> Result<(), PutError> {
+        let (name, bytes) = (block.name(), block.bytes().len() as u64);
+        if self.cache.contains(name) {
+            return Err(PutError::AlreadyExists { name });
+        }
+        let deadline = self.now() + self.options.put_patience;
+        let room = |state: &mut State| state.staging.reserve(bytes).then_some(());
+        self.wait_for(deadline, room).ok_or(PutError::Full { name })?;
+        if let Err(error) = put(&self.staging) {
+            self.state().staging.release(bytes);
+            self.news.notify_all();
+            return Err(error);
+        }
+        let (now, now_ms) = (self.now(), self.host.clock.wall().millis());
+        let mut state = self.state();
+        if unsynced {
+            state.staging.add_unsynced(name, bytes, now_ms);
+        } else {
+            state.staging.add(name, bytes, now_ms, false);
+            state.queue.push(Job::Upload(name), Class::Upload, bytes, now);
+        }
+        drop(state);
+        self.tally.added(bytes);
+        self.work.notify_one();
+        Ok(())
+    }
+
+    /// Makes staged blocks durable, and lets them be uploaded. Of the others it is seen whether they are there.
+    fn sync_staged(&self, names: &[BlockName]) -> Result<(), SyncError> {
+        let (staged, elsewhere) = loop {
+            let (staged, elsewhere): (Vec<_>, Vec<_>) = {
+                let state = self.state();
+                names.iter().partition(|name| state.staging.blocks().contains_key(name))
+            };
+            match self.staging.sync(&staged) {
+                // Uploaded a moment ago, so it was durable.
+                Err(SyncError::NotWhole(ReadError::Missing { name }))
+                    if !self.state().staging.blocks().contains_key(&name) => {}
+                synced => break synced.map(|()| (staged, elsewhere))?,
+            }
+        };
+        let now = self.now();
+        let mut state = self.state();
+        for name in staged {
+            if let Some(bytes) = state.staging.synced(name) {
+                state.queue.push(Job::Upload(name), Class::Upload, bytes, now);
+            }
+        }
+        drop(state);
+        self.work.notify_all();
+        for name in elsewhere {
+            if !self.cache.contains(name) {
+                self.footer_of(name)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn footer_of(&self, name: BlockName) -> Result<Footer, ReadError> {
+        let is_staged = self.state().staging.blocks().contains_key(&name);
+        if is_staged {
+            match self.staging.footer(name) {
+                Err(ReadError::Missing { .. }) => {}
+                footer => return footer,
+            }
+        }
+        if let Some(footer) = self.cache.footer(name) {
+            return footer;
+        }
+        // What is wrong with the block is an answer, not a trouble.
+        let asked = self.ask(Way::Reads, |remote| match remote.footer_of(name) {
+            Err(FetchError::Trouble(trouble)) => Err(trouble),
+            answer => Ok(answer),
+        });
+        let place = format!("block {name} in {}", self.remote.place());
+        asked
+            .unwrap_or_else(|trouble| Err(FetchError::Trouble(trouble)))
+            .map_err(|error| error.into_read_error(name, &place, &(0..0)))
+    }
+
     fn staged_blocks(&self) -> Vec<Listed> {
         let state = self.state();
         let listed = state.staging.blocks().iter().map(|(name, block)| Listed {

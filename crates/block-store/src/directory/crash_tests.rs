@@ -110,6 +110,120 @@ fn a_killed_process_and_then_a_power_cut_keep_what_was_put() {
     }
 }
 
+/// What was put, whether it was asked to be synced, and whether it said that it is.
+struct Put {
+    block: Block,
+    synced: bool,
+}
+
+/// Puts blocks unsynced, in two folders, and syncs some of them; returns those whose put returned.
+fn work_unsynced(host: &Host) -> Vec<Put> {
+    let mut puts: Vec<Put> = Vec::new();
+    let Ok(store) = Directory::open(host, Path::new(DIR)) else { return puts };
+    for (counters, sync) in [(1..4, 2), (300..302, 2), (4..6, 0)] {
+        let first = puts.len();
+        for counter in counters {
+            let block = sample(3 * counter, &[9000, 7, 3000]);
+            if store.put_unsynced(&block).is_ok() {
+                puts.push(Put { block, synced: false });
+            }
+        }
+        let those = first..puts.len().min(first + sync);
+        let names: Vec<_> = puts[those.clone()].iter().map(|put| put.block.name()).collect();
+        if store.sync(&names).is_ok() {
+            puts[those].iter_mut().for_each(|put| put.synced = true);
+        }
+    }
+    puts
+}
+
+/// Each block is whole, torn or gone, the first where it was synced; and says which before a sync of it is believed.
+#[track_caller]
+fn check_unsynced(machine: &Machine, puts: &[Put]) -> usize {
+    let store = open(machine);
+    let mut whole = Vec::new();
+    for Put { block, synced } in puts {
+        let name = block.name();
+        let is_whole = match store.read(name, 0..block.footer().payload_len()) {
+            Ok(bytes) => {
+                assert_eq!(bytes, block.payload());
+                true
+            }
+            Err(ReadError::Missing { .. } | ReadError::Damaged { .. }) => false,
+            Err(error) => panic!("{error}"),
+        };
+        assert!(is_whole || !synced, "{name} was synced");
+        match store.sync(&[name]) {
+            Ok(()) => whole.push(block),
+            Err(SyncError::NotWhole(_)) => {}
+            Err(error) => panic!("{error}"),
+        }
+        assert_eq!(is_whole, whole.last().is_some_and(|last| last.name() == name));
+    }
+    drop(store);
+    machine.crash(&mut Lost);
+    let store = open(machine);
+    for block in &whole {
+        let read = store.read(block.name(), 0..block.footer().payload_len());
+        assert_eq!(read.unwrap(), block.payload(), "what was found whole was made durable");
+    }
+    whole.len()
+}
+
+#[test]
+fn a_power_cut_at_any_operation_keeps_what_was_synced_and_tears_no_block_unnoticed() {
+    let whole = machine();
+    let puts = work_unsynced(&whole.host());
+    assert_eq!((puts.len(), puts.iter().filter(|put| put.synced).count()), (7, 4));
+    let mut lost = 0;
+    for operation in FIRST..=whole.counts().operations + 1 {
+        let machine = machine();
+        machine.crash_at(operation);
+        let puts = work_unsynced(&machine.host());
+        for seed in 0..20 {
+            let crashed = machine.fork();
+            crashed.crash_seeded(seed);
+            lost += puts.len() - check_unsynced(&crashed, &puts);
+        }
+    }
+    assert!(lost > 0, "the power cuts took nothing");
+}
+
+#[test]
+fn a_killed_process_loses_no_unsynced_block_and_the_next_one_makes_it_durable() {
+    let whole = machine();
+    work_unsynced(&whole.host());
+    for operation in FIRST..=whole.counts().operations {
+        let machine = machine();
+        machine.fail_at(operation);
+        let puts = work_unsynced(&machine.host());
+        machine.kill();
+        assert_eq!(check_unsynced(&machine, &puts), puts.len(), "operation {operation}");
+    }
+}
+
+#[test]
+fn what_a_failed_sync_left_in_the_page_cache_is_written_again() {
+    for killed in [false, true] {
+        let machine = machine();
+        let mut store = open(&machine);
+        let block = sample(1, &[20_000]);
+        store.put_unsynced(&block).unwrap();
+        machine.fail_sync(machine.counts().syncs + 1, Reached::Nothing);
+        assert!(matches!(store.sync(&[block.name()]), Err(SyncError::Io { .. })));
+        if killed {
+            drop(store);
+            machine.kill();
+            store = open(&machine);
+        }
+        store.sync(&[block.name()]).unwrap();
+        drop(store);
+        machine.crash(&mut Lost);
+        let read = open(&machine).read(block.name(), 0..20_000);
+        assert_eq!(read.unwrap(), block.payload());
+    }
+}
+
 #[test]
 fn a_power_cut_at_any_operation_leaves_an_object_as_it_was_or_as_it_was_to_be() {
     let puts = [b"one", b"two", b"six"].map(|content| Bytes::from_static(content));

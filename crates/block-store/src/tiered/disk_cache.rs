@@ -59,7 +59,7 @@ impl DiskCache {
         let walked = cache.files.walk(&mut |path, what| {
             match what {
                 Found::Block(listed) => found.push(listed),
-                Found::Leftover => leftovers.push(path),
+                Found::Unsynced(_) | Found::Leftover => leftovers.push(path),
                 Found::Stranger => {
                     tracing::warn!(path = %path.display(), "not a block; left alone");
                 }

@@ -3,7 +3,7 @@
 //! Pure: the files are somebody else's. An object goes out only when all blocks are uploaded that came before
 //! it, so that whoever reads it finds what it names.
 //!
-//! Invariants: `orders` holds the order of each block of `blocks`; `bytes` is the sum over blocks and objects,
+//! Invariants: `orders` holds the order of each block of `blocks` that is durable; `bytes` is the sum over blocks and objects,
 //! with what was reserved.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -36,6 +36,8 @@ pub(crate) struct StagedBlock {
     pub(crate) failures: u32,
     /// Whether an upload was ever begun, so that the store may have it.
     pub(crate) tried: bool,
+    /// It may be torn after a power cut, and is not uploaded; no object waits for it.
+    pub(crate) unsynced: bool,
     order: u64,
 }
 
@@ -95,12 +97,36 @@ impl Staging {
 
     /// Adds a block whose bytes were set aside.
     pub(crate) fn add(&mut self, name: BlockName, bytes: u64, modified_ms: i64, tried: bool) {
-        let order = self.next;
-        self.next += 1;
-        self.orders.insert(order);
-        let block =
-            StagedBlock { bytes, modified_ms, phase: Phase::Waiting, failures: 0, tried, order };
+        self.add_unsynced(name, bytes, modified_ms);
+        self.synced(name);
+        if let Some(block) = self.blocks.get_mut(&name) {
+            block.tried = tried;
+        }
+    }
+
+    /// The same for one that is not durable yet.
+    pub(crate) fn add_unsynced(&mut self, name: BlockName, bytes: u64, modified_ms: i64) {
+        let block = StagedBlock {
+            bytes,
+            modified_ms,
+            phase: Phase::Waiting,
+            failures: 0,
+            tried: false,
+            unsynced: true,
+            order: u64::MAX,
+        };
         self.blocks.insert(name, block);
+    }
+
+    /// A block is durable: objects that come from now on wait for its upload. Gives its bytes if it was not durable
+    /// before.
+    pub(crate) fn synced(&mut self, name: BlockName) -> Option<u64> {
+        let block = self.blocks.get_mut(&name).filter(|block| block.unsynced)?;
+        block.unsynced = false;
+        block.order = self.next;
+        self.next += 1;
+        self.orders.insert(block.order);
+        Some(block.bytes)
     }
 
     pub(crate) fn blocks(&self) -> &BTreeMap<BlockName, StagedBlock> {
@@ -180,7 +206,7 @@ impl Staging {
 
     /// Whether there is nothing left that can be uploaded.
     pub(crate) fn is_settled(&self) -> bool {
-        let stuck = |block: &StagedBlock| matches!(block.phase, Phase::Stuck(_));
+        let stuck = |block: &StagedBlock| block.unsynced || matches!(block.phase, Phase::Stuck(_));
         let is_stuck = self.blocks.values().any(stuck);
         self.blocks.values().all(stuck) && (self.objects.is_empty() || is_stuck)
     }

@@ -513,6 +513,62 @@ fn a_close_leaves_what_is_not_uploaded_and_the_next_start_goes_on() {
 }
 
 #[test]
+fn a_block_is_uploaded_when_it_is_synced_and_no_object_waits_for_it_before() {
+    let bed = Bed::new();
+    let store = bed.open();
+    let block = sample(1, &[3000]);
+    store.put_unsynced(&block).unwrap();
+    store.objects().put("before", Bytes::from_static(b"1"), PutIf::Always).unwrap();
+    store.work();
+    assert!(!bed.bucket.names().contains(&in_bucket(&block)));
+    assert_eq!((store.stats().staged_blocks, store.stats().staged_objects), (1, 0));
+    assert_is_there(&store, &block);
+    assert!(!store.close(Duration::from_secs(5)), "it is not uploaded");
+    drop(store);
+    let store = bed.open();
+    store.work();
+    assert!(!bed.bucket.names().contains(&in_bucket(&block)), "nobody knows whether it is whole");
+    store.sync(&[block.name()]).unwrap();
+    store.objects().put("after", Bytes::from_static(b"2"), PutIf::Always).unwrap();
+    store.work();
+    assert!(bed.bucket.names().contains(&in_bucket(&block)));
+    assert_eq!((store.stats().staged_blocks, store.stats().staged_objects), (0, 0));
+    // It lies elsewhere now, and is as durable as can be.
+    store.sync(&[block.name()]).unwrap();
+    assert_is_there(&store, &block);
+    let never = sample(2, &[5]).name();
+    assert!(matches!(store.sync(&[never]), Err(SyncError::NotWhole(_))));
+}
+
+#[test]
+fn a_torn_block_is_never_uploaded_and_can_be_deleted() {
+    let mut torn = 0;
+    for seed in 0..20 {
+        let bed = Bed::new();
+        let store = bed.open();
+        let block = sample(1, &[40_000]);
+        store.put_unsynced(&block).unwrap();
+        drop(store);
+        bed.machine.crash_seeded(seed);
+        let store = bed.open();
+        store.work();
+        assert!(!bed.bucket.names().contains(&in_bucket(&block)));
+        let synced = store.sync(&[block.name()]);
+        store.work();
+        let is_there = bed.bucket.names().contains(&in_bucket(&block));
+        assert_eq!(is_there, synced.is_ok(), "seed {seed}");
+        if let Err(error) = synced {
+            assert!(matches!(error, SyncError::NotWhole(_)), "{error}");
+            assert!(read_all(&store, &block).is_err());
+            torn += u32::from(store.stats().staged_blocks == 1);
+            store.delete(block.name()).unwrap();
+            assert_eq!((store.stats().staged_blocks, store.stats().staged_bytes), (0, 0));
+        }
+    }
+    assert!(torn > 0, "no seed tears");
+}
+
+#[test]
 fn a_staged_object_that_is_deleted_stays_away() {
     let bed = Bed::new();
     let store = bed.open();
