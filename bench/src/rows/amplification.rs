@@ -9,7 +9,9 @@
 //! - **WAMP-records**: 16 KiB at the end of eight strands in turn, every 64th waited for: what a topic's
 //!   batches come to.
 //! - **WAMP-random4k**: 4 KiB at random places of a strand of 512 MiB in blocks, every 32nd waited for. Beside it,
-//!   what it comes to when a round of collection has rewritten what was scattered.
+//!   what it comes to with a round of collection as it runs in the background.
+//! - **WAMP-random4k-long**: the same on a strand of 64 MiB, four times as much in all, with such a round after each
+//!   16 MiB. Beside it, how many times the bytes that live are stored in the end.
 //! - **WAMP-small**: files of 10 KiB on a volume, every 32nd synced.
 //!
 //! Limit: the same written to plain files, synced as often.
@@ -20,7 +22,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use bytes::Bytes;
-use strands::{CollectOptions, Options};
+use strands::{CollectOptions, Options, StrandId};
 use volume::Durability;
 
 use crate::files::Files;
@@ -31,7 +33,7 @@ use crate::random::Random;
 use crate::rows::{Row, Unit};
 
 /// The rows of this file.
-pub(crate) const ROWS: [Row; 6] = [
+pub(crate) const ROWS: [Row; 7] = [
     row("WAMP-seq", "a file of 1 GiB, 1 MiB at a time, synced at its end", |context| {
         sequential(context, context.amount(1024), Durability::Written)
     }),
@@ -43,6 +45,7 @@ pub(crate) const ROWS: [Row; 6] = [
     }),
     row("WAMP-records", "16 KiB at the end of 8 strands in turn", records),
     row("WAMP-random4k", "4 KiB at random places of 512 MiB", random),
+    row("WAMP-random4k-long", "64 MiB overwritten four times, collected meanwhile", long),
     row("WAMP-small", "files of 10 KiB on a volume", small),
 ];
 
@@ -148,30 +151,65 @@ struct Scattered {
     size: usize,
     places: Vec<usize>,
     bytes: Bytes,
-    collected: f64,
+    /// Writes between two rounds of collection; `None`: one when all is measured.
+    collect_every: Option<usize>,
+    also: (&'static str, f64),
 }
 
 fn random(context: &Context) -> anyhow::Result<Box<dyn Pair>> {
     let size = context.amount(128).max(4) * 4 * MIB;
-    let pages = Random::new(7).below_each(size / PAGE, context.amount(16_384));
-    Ok(Box::new(Scattered {
-        context: context.clone(),
-        size,
-        places: pages.into_iter().map(|page| page * PAGE).collect(),
-        bytes: Bytes::from(vec![0xA5; PAGE]),
-        collected: 0.0,
-    }))
+    Ok(Box::new(Scattered::new(context, size, context.amount(16_384), None)))
+}
+
+fn long(context: &Context) -> anyhow::Result<Box<dyn Pair>> {
+    let size = context.amount(16).max(4) * 4 * MIB;
+    Ok(Box::new(Scattered::new(context, size, 4 * size / PAGE, Some(size / PAGE / 4))))
 }
 
 impl Scattered {
     const SYNC_EVERY: usize = 32;
 
+    fn new(context: &Context, size: usize, writes: usize, collect_every: Option<usize>) -> Self {
+        let pages = Random::new(7).below_each(size / PAGE, writes);
+        Self {
+            context: context.clone(),
+            size,
+            places: pages.into_iter().map(|page| page * PAGE).collect(),
+            bytes: Bytes::from(vec![0xA5; PAGE]),
+            collect_every,
+            also: ("", 0.0),
+        }
+    }
+
     fn payload(&self) -> usize {
         self.places.len() * PAGE
     }
+
+    fn overwrite(&self, node: &Node, strand: StrandId) -> anyhow::Result<()> {
+        for (number, at) in self.places.iter().enumerate() {
+            let end = node::write(&node.strands, strand, *at as u64, &self.bytes)?;
+            if number % Self::SYNC_EVERY == 0 {
+                node.strands.ticket(end).wait_durable()?;
+            }
+            if self.collect_every.is_some_and(|every| (number + 1).is_multiple_of(every)) {
+                node.store_all()?;
+                collect(node)?;
+            }
+        }
+        node.store_all()
+    }
+}
+
+/// A round as in the background, on blocks of any age.
+fn collect(node: &Node) -> anyhow::Result<()> {
+    let options = CollectOptions { grace: Duration::ZERO, ..CollectOptions::default() };
+    let collected = node.strands.collect(options)?;
+    anyhow::ensure!(collected.errors == 0, "{:?}", collected.first_error);
+    Ok(())
 }
 
 impl Pair for Scattered {
+    #[expect(clippy::cast_precision_loss, reason = "counts of bytes are far below 2^52")]
     fn subject(&mut self) -> anyhow::Result<f64> {
         let options = Options { collect_every: None, ..Options::default() };
         let node = Node::open(&self.context, Column::Directory, options)?;
@@ -181,23 +219,15 @@ impl Pair for Scattered {
             node::write_to_stay(strands, strand, at as u64, &block)?;
         }
         strands.ticket(strands.positions().appended).wait_durable()?;
-        let packed = amplification(self.payload(), || {
-            for (number, at) in self.places.iter().enumerate() {
-                let end = node::write(strands, strand, *at as u64, &self.bytes)?;
-                if number % Self::SYNC_EVERY == 0 {
-                    strands.ticket(end).wait_durable()?;
-                }
+        let written = amplification(self.payload(), || self.overwrite(&node, strand))?;
+        self.also = match self.collect_every {
+            Some(_) => ("stored/needed", node.blocks.usage().bytes as f64 / self.size as f64),
+            None => {
+                let collected = amplification(self.payload(), || collect(&node))?;
+                ("with-collection/(B/B)", written + collected)
             }
-            node.store_all()
-        })?;
-        let collect = CollectOptions { grace: Duration::ZERO, ..CollectOptions::default() };
-        self.collected = packed
-            + amplification(self.payload(), || {
-                let collected = strands.collect(collect)?;
-                anyhow::ensure!(collected.errors == 0, "{:?}", collected.first_error);
-                Ok(())
-            })?;
-        Ok(packed)
+        };
+        Ok(written)
     }
 
     fn limit(&mut self) -> anyhow::Result<f64> {
@@ -219,7 +249,7 @@ impl Pair for Scattered {
     }
 
     fn also(&mut self) -> Vec<(&'static str, f64)> {
-        vec![("with-collection/(B/B)", self.collected)]
+        vec![self.also]
     }
 }
 

@@ -159,4 +159,9 @@ pub trait BlockStore: Debug + Send + Sync {
 
     /// How many blocks and bytes there are; at once, from memory.
     fn usage(&self) -> Usage;
+
+    /// Whether blocks end up on another machine, so that deleting them gives this one no room.
+    fn is_remote(&self) -> bool {
+        false
+    }
 }

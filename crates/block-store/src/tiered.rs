@@ -819,6 +819,10 @@ impl BlockStore for Tiered {
     fn usage(&self) -> Usage {
         self.shared.tally.usage()
     }
+
+    fn is_remote(&self) -> bool {
+        true
+    }
 }
 
 impl Shared {

@@ -294,6 +294,8 @@ pub(crate) struct GcRound {
     pub(crate) rewritten_bytes: u64,
     /// New blocks that hold these.
     pub(crate) rewritten_into_blocks: u64,
+    /// What rounds in the background may rewrite before more is written.
+    pub(crate) allowance_bytes: u64,
     pub(crate) errors: u64,
     pub(crate) first_error: Option<String>,
     pub(crate) took_ms: u64,

@@ -13,8 +13,9 @@
 //! 6. if any is dead: see to it that the newest root in the store is newer than the mark, so that a node that is
 //!    restored from it needs none of them. (What only the root before needs is not kept: a node that is restored
 //!    from that one says so when such bytes are read.) Then **sweep** (`sweep.rs`): delete the dead, a batch at a time;
-//! 7. **rewrite** (`crate::compact`): blocks of which little lives, strands that lie in many small parts.
-//!    What that leaves behind is dead in the next round.
+//! 7. **rewrite** (`crate::compact`): blocks of which little lives, those first that give back most for what is moved;
+//!    then strands that lie in many small parts. In the background only as much as was earned (`pace.rs`), and only
+//!    strands that nobody writes to. What that leaves behind is dead in the next round.
 //!
 //! Any failure before the sweep ends the round, with nothing deleted.
 //!
@@ -24,8 +25,11 @@
 //!
 //! A read that was planned before may still look for a block that is gone: it plans again (`crate::read`).
 
+mod best;
 mod in_flight;
+mod live_blocks;
 mod mark;
+mod pace;
 mod sweep;
 
 use std::collections::HashSet;
@@ -35,7 +39,7 @@ use std::time::Duration;
 
 use block_store::BlockName;
 
-use crate::compact::Candidates;
+use crate::compact::{Candidates, Rewriting};
 use crate::error::{CollectError, CommitError};
 use crate::owner::TakeError;
 use crate::pack::PackError;
@@ -45,6 +49,7 @@ use crate::types::Position;
 
 pub(crate) use in_flight::{BlockMint, MintedBlock};
 pub(crate) use mark::{STRETCH_BYTES, Stretch};
+pub(crate) use pace::Pace;
 
 use in_flight::InFlight;
 use mark::Live;
@@ -56,13 +61,34 @@ pub struct CollectOptions {
     pub dry_run: bool,
     /// Blocks younger than this are left alone.
     pub grace: Duration,
+    /// How much is rewritten.
+    pub effort: Effort,
     /// Most payload that is rewritten in a round; 0 for none.
     pub rewrite_bytes_max: u64,
+    /// Strands that lie in many parts are in peace when they were not written to for so long, as far as is known: nothing
+    /// is when the server has not run for so long.
+    pub cold: Duration,
+}
+
+/// How much a round of collection rewrites.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effort {
+    /// At most a byte for each two that were written since the first start, and of what lies in many parts only what
+    /// is in peace. When the disk is short of room and the blocks lie on it, all blocks of which little lives.
+    Paced,
+    /// Everything that is worth it.
+    Full,
 }
 
 impl Default for CollectOptions {
     fn default() -> Self {
-        Self { dry_run: false, grace: Duration::from_secs(60 * 60), rewrite_bytes_max: 256 << 20 }
+        Self {
+            dry_run: false,
+            grace: Duration::from_secs(60 * 60),
+            effort: Effort::Paced,
+            rewrite_bytes_max: 4 << 30,
+            cold: Duration::from_secs(60 * 60),
+        }
     }
 }
 
@@ -104,6 +130,8 @@ pub struct Collected {
     pub rewritten_bytes: u64,
     /// Blocks that were written for that.
     pub written_blocks: u64,
+    /// Bytes that may be rewritten at [`Effort::Paced`] before more is written.
+    pub allowance_bytes: u64,
     /// Things that went wrong after the mark; each left everything as it was.
     pub errors: u64,
     /// The first of them.
@@ -227,14 +255,20 @@ pub(crate) fn start(
 /// Body of the collector's thread.
 pub(crate) fn run_collector(shared: &Arc<Shared>) {
     let Some(every) = shared.options.collect_every else { return };
+    let mut pause = every;
     loop {
-        shared.pause(every);
+        shared.pause(pause);
         if shared.stopping.load(Ordering::Acquire) {
             return;
         }
         // Whoever asked for a round that runs now has done our work.
         let Ok(round) = start(shared, shared.options.collect.clone()) else { continue };
+        pause = every;
         match round.run() {
+            // There was more to do than a round may.
+            Ok(round) if round.rewritten_bytes > shared.options.collect.rewrite_bytes_max / 2 => {
+                pause = every.min(GO_ON);
+            }
             Ok(_) | Err(CollectError::Stopping) => {}
             Err(error) => {
                 tracing::warn!(%error, "a round of collection ended; nothing was deleted")
@@ -252,7 +286,12 @@ impl Shared {
         let started = self.host.clock.monotonic();
         let mut collected = Collected { dry_run: options.dry_run, ..Collected::default() };
         let in_flight = self.block_mint.look();
-        let live = self.mark(&in_flight)?;
+        let cold_before = match (options.effort, options.dry_run) {
+            (Effort::Full, _) => Position::new(u64::MAX),
+            (Effort::Paced, true) => Position::START,
+            (Effort::Paced, false) => self.cold_before(options.cold),
+        };
+        let live = self.mark(&in_flight, cold_before)?;
         let pinned = self.pinned_blocks()?;
         if !options.dry_run {
             self.settle_mark()?;
@@ -265,10 +304,39 @@ impl Shared {
             }
             self.sweep(&found.dead, &mut collected);
             let candidates = Candidates { sparse: found.sparse, scattered: live.scattered };
-            self.rewrite(&candidates, options.rewrite_bytes_max, &mut collected);
+            self.rewrite_some(candidates, options, &mut collected);
         }
         collected.took = self.host.clock.monotonic().since(started);
         Ok(collected)
+    }
+
+    /// Rewrites as much as the round may.
+    fn rewrite_some(
+        &self,
+        mut candidates: Candidates,
+        options: &CollectOptions,
+        collected: &mut Collected,
+    ) {
+        let also_hot = options.effort == Effort::Full;
+        let is_short = self.is_space_short();
+        if is_short {
+            // That gives no room.
+            candidates.scattered.clear();
+        }
+        let allowance = self.allowance(collected.stored_bytes);
+        let is_paced = !also_hot && !is_short;
+        let bytes_max = if is_paced { allowance } else { u64::MAX };
+        let how_far = Rewriting { bytes_max: bytes_max.min(options.rewrite_bytes_max), also_hot };
+        let copied = self.rewrite(candidates, how_far, collected);
+        match self.spend_allowance(if is_paced { copied } else { 0 }) {
+            Ok(left) => collected.allowance_bytes = left,
+            Err(error) => collected.failed(&error),
+        }
+    }
+
+    /// Whether deleting blocks is what the disk needs most.
+    fn is_space_short(&self) -> bool {
+        !self.blocks.is_remote() && self.is_disk_low()
     }
 
     /// Makes durable what the mark has seen.
@@ -337,6 +405,8 @@ impl Shared {
     }
 }
 
+/// Until the next round when one had more to rewrite than it may.
+const GO_ON: Duration = Duration::from_secs(10);
 /// How often, and how many times, collection looks whether a root has reached the store.
 const ROOT_LOOK: Duration = Duration::from_millis(200);
 const ROOT_LOOKS: u32 = 300;

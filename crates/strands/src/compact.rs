@@ -25,16 +25,35 @@ use crate::run::{Part, Run, build};
 use crate::shared::{Shared, row_error};
 use crate::types::StrandId;
 
-/// What may be worth rewriting.
+/// What may be worth rewriting, best first.
 #[derive(Debug)]
 pub(crate) struct Candidates {
     /// Blocks and how many of their bytes the mark found alive.
-    pub(crate) sparse: Vec<(BlockName, u32)>,
+    pub(crate) sparse: Vec<(BlockName, u64)>,
     pub(crate) scattered: Vec<Stretch>,
+}
+
+/// How far to go.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rewriting {
+    /// Most bytes that are moved.
+    pub(crate) bytes_max: u64,
+    /// Stretches that are written to as well.
+    pub(crate) also_hot: bool,
+}
+
+/// One thing that may be worth rewriting.
+#[derive(Clone, Copy, Debug)]
+enum Candidate {
+    Sparse(BlockName),
+    Scattered(Stretch),
 }
 
 /// Extents to be copied, in order.
 type Picked = BTreeMap<(StrandId, u64), Extent>;
+
+/// Candidates and the bytes that the mark found in each.
+type Waiting = std::iter::Peekable<std::vec::IntoIter<(Candidate, u64)>>;
 
 /// An extent whose bytes were copied, and where its copy begins.
 #[derive(Clone, Copy, Debug)]
@@ -61,21 +80,50 @@ enum RewriteError {
 }
 
 impl Shared {
-    /// Rewrites up to `bytes_max` of what is worth it. What fails is left as it was.
+    /// Rewrites what is worth it, a slice at a time, and returns how many bytes were copied. What fails is left as
+    /// it was.
     pub(crate) fn rewrite(
         &self,
-        candidates: &Candidates,
-        bytes_max: u64,
+        candidates: Candidates,
+        how_far: Rewriting,
         collected: &mut Collected,
-    ) {
-        let picked = self.pick(candidates, bytes_max, collected);
-        let total: u64 = picked.values().map(|extent| u64::from(extent.len)).sum();
-        let mut done = 0;
+    ) -> u64 {
+        let sparse = candidates.sparse.into_iter();
+        let sparse = sparse.map(|(block, bytes)| (Candidate::Sparse(block), bytes));
+        let scattered = candidates.scattered.into_iter();
+        let scattered = scattered.map(|stretch| (Candidate::Scattered(stretch), stretch.bytes));
+        let all: Vec<_> = sparse.chain(scattered).collect();
+        let total = all.iter().map(|(_, bytes)| *bytes).sum::<u64>().min(how_far.bytes_max);
+        let mut waiting = all.into_iter().peekable();
+        let mut copied = 0;
+        loop {
+            let left = Rewriting { bytes_max: how_far.bytes_max - copied, ..how_far };
+            let picked = self.pick(&mut waiting, left, collected);
+            if picked.is_empty() {
+                return copied;
+            }
+            if !self.copy_all(picked, &mut copied, total, collected) {
+                return copied;
+            }
+        }
+    }
+
+    /// Copies what was picked; whether to go on.
+    fn copy_all(
+        &self,
+        picked: Picked,
+        copied: &mut u64,
+        total: u64,
+        collected: &mut Collected,
+    ) -> bool {
         let mut rest = picked.into_iter().map(|((strand, _), extent)| (strand, extent)).peekable();
-        while rest.peek().is_some() && !self.is_stopping() {
-            self.tell_collecting(CollectPhase::Rewrite, done, Some(total));
+        while rest.peek().is_some() {
+            if self.is_stopping() {
+                return false;
+            }
+            self.tell_collecting(CollectPhase::Rewrite, *copied, Some(total));
             let batch = fill(&mut rest);
-            done += batch.iter().map(|(_, extent)| u64::from(extent.len)).sum::<u64>();
+            *copied += batch.iter().map(|(_, extent)| u64::from(extent.len)).sum::<u64>();
             match self.copy(&batch) {
                 Ok(moved) => {
                     collected.written_blocks += 1;
@@ -85,39 +133,58 @@ impl Shared {
                     collected.failed(&error);
                     // What cannot be read is of one block; what cannot be written, of all.
                     if matches!(error, RewriteError::Put(_) | RewriteError::Commit(_)) {
-                        break;
+                        return false;
                     }
                 }
             }
         }
+        true
     }
 
-    /// The extents that are to be copied, about `bytes_max` of them at most.
-    fn pick(&self, candidates: &Candidates, bytes_max: u64, collected: &mut Collected) -> Picked {
+    /// The extents of the next candidates, no more than may be moved: a slice, so that memory stays bounded.
+    fn pick(&self, waiting: &mut Waiting, how_far: Rewriting, collected: &mut Collected) -> Picked {
         let mut picked = Picked::new();
-        let mut left = bytes_max;
-        for (block, live) in &candidates.sparse {
-            if u64::from(*live) > left || self.is_stopping() {
+        let mut bytes = 0;
+        while bytes < SLICE_BYTES && picked.len() < SLICE_EXTENTS && !self.is_stopping() {
+            // When the best one is too much, it is waited for and no worse one taken.
+            let Some((candidate, _)) =
+                waiting.next_if(|(_, seen)| seen.saturating_add(bytes) <= how_far.bytes_max)
+            else {
                 break;
-            }
-            match self.of_block(*block) {
-                Ok(extents) => add(&mut picked, &mut left, extents),
-                Err(error) => collected.failed(&error),
-            }
-        }
-        for Stretch { strand, start } in &candidates.scattered {
-            if left < STRETCH_BYTES || self.is_stopping() {
-                break;
-            }
-            match extents::overlapping(self, *strand, *start, start.saturating_add(STRETCH_BYTES)) {
+            };
+            match self.extents_of(candidate, how_far.also_hot) {
                 Ok(extents) => {
-                    let extents = extents.into_iter().map(|extent| (*strand, extent)).collect();
-                    add(&mut picked, &mut left, extents);
+                    let sum: u64 = extents.iter().map(|(_, extent)| u64::from(extent.len)).sum();
+                    if bytes + sum > how_far.bytes_max {
+                        break;
+                    }
+                    for (strand, extent) in extents {
+                        let is_new = picked.insert((strand, extent.start), extent).is_none();
+                        bytes += if is_new { extent.len.into() } else { 0 };
+                    }
                 }
                 Err(error) => collected.failed(&error),
             }
         }
         picked
+    }
+
+    /// What has to be copied for a candidate; nothing if it is not worth it any more.
+    fn extents_of(
+        &self,
+        candidate: Candidate,
+        also_hot: bool,
+    ) -> Result<Vec<(StrandId, Extent)>, RewriteError> {
+        let Stretch { strand, start, .. } = match candidate {
+            Candidate::Sparse(block) => return self.of_block(block),
+            Candidate::Scattered(stretch) => stretch,
+        };
+        let end = start.saturating_add(STRETCH_BYTES);
+        if !also_hot && !self.read_state().pieces.overlapping(strand, start, end).is_empty() {
+            return Ok(Vec::new());
+        }
+        let extents = extents::overlapping(self, strand, start, end)?;
+        Ok(extents.into_iter().map(|extent| (strand, extent)).collect())
     }
 
     /// The extents that point into a block, if it is sparse.
@@ -229,14 +296,6 @@ fn push_joined(extents: &mut Vec<Extent>, next: Extent) {
     }
 }
 
-fn add(picked: &mut Picked, left: &mut u64, extents: Vec<(StrandId, Extent)>) {
-    for (strand, extent) in extents {
-        if picked.insert((strand, extent.start), extent).is_none() {
-            *left = left.saturating_sub(extent.len.into());
-        }
-    }
-}
-
 /// Takes extents for one block.
 fn fill(
     rest: &mut std::iter::Peekable<impl Iterator<Item = (StrandId, Extent)>>,
@@ -251,3 +310,8 @@ fn fill(
     }
     batch
 }
+
+/// As much is picked before it is copied, ...
+const SLICE_BYTES: u64 = 256 << 20;
+/// ... or as many extents.
+const SLICE_EXTENTS: usize = 1 << 18;

@@ -15,6 +15,8 @@ use bytes::Bytes;
 
 use crate::commit::Commit;
 use crate::error::ReadError;
+use crate::read::{Seen, show_rows};
+use crate::shared::Shared;
 use crate::types::{Order, Position, StrandId, Table};
 
 /// Rows of [`Extent`]s.
@@ -123,23 +125,42 @@ pub(crate) fn overlapping(
     Ok(found)
 }
 
-/// At most `limit` extents of all strands, in order of strand and start, behind the one that begins at `after`.
+/// Shows `visit` at most `limit` extents of all strands, in order of strand and start, behind the one that begins
+/// at `after`.
 pub(crate) fn page(
-    rows: &impl Rows,
+    shared: &Shared,
     after: Option<(StrandId, u64)>,
     limit: usize,
-) -> Result<Vec<(StrandId, Extent)>, ReadError> {
+    visit: impl FnMut(StrandId, Extent),
+) -> Result<(), ReadError> {
     let after = after.map(|(strand, start)| key(strand, start));
     let from = after.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
-    rows.rows(EXTENTS, (from, Bound::Unbounded), Order::Ascending, limit)?
-        .iter()
-        .map(|(key, value)| {
-            decode_row(key, value).ok_or_else(|| {
-                let shown = key.escape_ascii();
-                ReadError::Failed(format!("the extent row `{shown}` cannot be read"))
-            })
-        })
-        .collect()
+    let mut page = Page { visit, broken: None };
+    show_rows(shared, EXTENTS, (from, Bound::Unbounded), Order::Ascending, limit, &mut page)?;
+    page.broken.map_or(Ok(()), |key| {
+        Err(ReadError::Failed(format!("the extent row `{key}` cannot be read")))
+    })
+}
+
+/// Extents that are shown to `visit`, up to the first row that is none.
+struct Page<V> {
+    visit: V,
+    /// The key of that row.
+    broken: Option<String>,
+}
+
+impl<V: FnMut(StrandId, Extent)> Seen for Page<V> {
+    fn newer(&mut self, key: Bytes, value: Bytes) {
+        self.stored(&key, &value);
+    }
+
+    fn stored(&mut self, key: &[u8], value: &[u8]) {
+        match decode_row(key, value) {
+            _ if self.broken.is_some() => {}
+            Some((strand, extent)) => (self.visit)(strand, extent),
+            None => self.broken = Some(key.escape_ascii().to_string()),
+        }
+    }
 }
 
 /// The extent of a row and the strand that it is of.

@@ -57,7 +57,7 @@ mod types;
 
 pub use cached::CacheStatus;
 pub use collect::{
-    CollectOptions, CollectPhase, CollectProgress, CollectRound, Collected, Collection,
+    CollectOptions, CollectPhase, CollectProgress, CollectRound, Collected, Collection, Effort,
 };
 pub use commit::Commit;
 pub use error::{CollectError, CommitError, OpenError, ReadError};

@@ -19,7 +19,7 @@ use crate::cached::Cache;
 use crate::error::ReadError;
 use crate::extents;
 use crate::overlay::Version;
-use crate::shared::{Shared, lock, stored_value};
+use crate::shared::{Shared, lock, value_within};
 use crate::types::{Order, Position, StrandId, Table};
 
 /// What a hole means to the reader.
@@ -447,9 +447,7 @@ fn push_hole(parts: &mut Vec<Part>, start: u64, end: u64) {
     }
 }
 
-/// Rows of the overlay and the meta store together, newest version of each.
-///
-/// The overlay is read first: what leaves it meanwhile is found in the store.
+/// Rows of the overlay and the meta store together, newest version of each; at most `limit` of them.
 pub(crate) fn merged_rows(
     shared: &Shared,
     table: Table,
@@ -457,9 +455,25 @@ pub(crate) fn merged_rows(
     order: Order,
     limit: usize,
 ) -> Result<Vec<(Bytes, Bytes)>, ReadError> {
+    let mut rows = Vec::new();
+    show_rows(shared, table, range, order, limit, &mut rows)?;
+    Ok(rows)
+}
+
+/// Shows these rows to `seen`, in order.
+///
+/// The overlay is read first: what leaves it meanwhile is found in the store.
+pub(crate) fn show_rows(
+    shared: &Shared,
+    table: Table,
+    range: (Bound<&[u8]>, Bound<&[u8]>),
+    order: Order,
+    limit: usize,
+    seen: &mut impl Seen,
+) -> Result<(), ReadError> {
     let (newer, whole) = shared.read_state().overlay.range(table, range, order, limit);
     let last_newer = if whole { None } else { newer.last().map(|(key, _)| key.clone()) };
-    let mut merge = Merge { newer: newer.into_iter().peekable(), order, limit, rows: Vec::new() };
+    let mut merge = Merge { newer: newer.into_iter().peekable(), order, left: limit, seen };
     let mut broken = None;
     shared.meta.scan(
         meta_store::Table(table.0),
@@ -472,7 +486,7 @@ pub(crate) fn merged_rows(
             if last_newer.as_ref().is_some_and(|last| precedes(order, last, key)) {
                 return ControlFlow::Break(());
             }
-            match stored_value(&Bytes::copy_from_slice(stored)) {
+            match value_within(stored) {
                 Ok(value) => merge.stored(key, stamp(stored), value),
                 Err(error) => {
                     broken = Some(error);
@@ -483,20 +497,42 @@ pub(crate) fn merged_rows(
     )?;
     match broken {
         Some(error) => Err(error),
-        None => Ok(merge.finish()),
+        None => {
+            merge.finish();
+            Ok(())
+        }
     }
 }
 
-struct Merge<I: Iterator<Item = (Bytes, Version)>> {
-    newer: std::iter::Peekable<I>,
-    order: Order,
-    limit: usize,
-    rows: Vec<(Bytes, Bytes)>,
+/// Who is shown rows.
+pub(crate) trait Seen {
+    /// A row that the overlay holds.
+    fn newer(&mut self, key: Bytes, value: Bytes);
+    /// A row that the meta store holds.
+    fn stored(&mut self, key: &[u8], value: &[u8]);
 }
 
-impl<I: Iterator<Item = (Bytes, Version)>> Merge<I> {
+impl Seen for Vec<(Bytes, Bytes)> {
+    fn newer(&mut self, key: Bytes, value: Bytes) {
+        self.push((key, value));
+    }
+
+    fn stored(&mut self, key: &[u8], value: &[u8]) {
+        self.push((Bytes::copy_from_slice(key), Bytes::copy_from_slice(value)));
+    }
+}
+
+struct Merge<'a, I: Iterator<Item = (Bytes, Version)>, S> {
+    newer: std::iter::Peekable<I>,
+    order: Order,
+    /// How many more rows are wanted.
+    left: usize,
+    seen: &'a mut S,
+}
+
+impl<I: Iterator<Item = (Bytes, Version)>, S: Seen> Merge<'_, I, S> {
     /// Takes a stored row, after all newer rows that come before it.
-    fn stored(&mut self, key: &[u8], at: Position, value: Bytes) -> ControlFlow<()> {
+    fn stored(&mut self, key: &[u8], at: Position, value: &[u8]) -> ControlFlow<()> {
         while self.newer.peek().is_some_and(|(newer, _)| precedes(self.order, newer, key)) {
             self.take_newer();
         }
@@ -505,35 +541,33 @@ impl<I: Iterator<Item = (Bytes, Version)>> Merge<I> {
             Some((newer, version)) if newer == key && version.at >= at => self.take_newer(),
             Some((newer, _)) if newer == key => {
                 self.newer.next();
-                self.push(Bytes::copy_from_slice(key), value);
+                self.show_stored(key, value);
             }
-            _ => self.push(Bytes::copy_from_slice(key), value),
+            _ => self.show_stored(key, value),
         }
-        if self.rows.len() >= self.limit {
-            ControlFlow::Break(())
-        } else {
-            ControlFlow::Continue(())
-        }
+        if self.left == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 
-    fn finish(mut self) -> Vec<(Bytes, Bytes)> {
+    fn finish(mut self) {
         while self.newer.peek().is_some() {
             self.take_newer();
         }
-        self.rows
     }
 
     fn take_newer(&mut self) {
         if let Some((key, version)) = self.newer.next()
             && let Some(value) = version.value
+            && self.left > 0
         {
-            self.push(key, value);
+            self.left -= 1;
+            self.seen.newer(key, value);
         }
     }
 
-    fn push(&mut self, key: Bytes, value: Bytes) {
-        if self.rows.len() < self.limit {
-            self.rows.push((key, value));
+    fn show_stored(&mut self, key: &[u8], value: &[u8]) {
+        if self.left > 0 {
+            self.left -= 1;
+            self.seen.stored(key, value);
         }
     }
 }

@@ -16,7 +16,7 @@ use meta_store::MetaStore;
 use tokio::sync::{Notify, watch};
 
 use crate::cached::Cache;
-use crate::collect::{BlockMint, Collection};
+use crate::collect::{BlockMint, Collection, Pace};
 use crate::commit::{Commit, Op};
 use crate::error::{CommitError, ReadError};
 use crate::extents::{self, Rows};
@@ -58,6 +58,7 @@ pub(crate) struct Shared {
     pub(crate) pack_stats: Mutex<PackStats>,
     /// Rounds of collection; who sets `running` has the turn.
     pub(crate) collection: Mutex<Collection>,
+    pub(crate) pace: Mutex<Pace>,
     /// Payload that went into blocks of its own since the start.
     pub(crate) staged_bytes: AtomicU64,
     /// The newest root is not in the store yet.
@@ -91,6 +92,8 @@ pub(crate) struct State {
     /// Counts commits that changed extents: a reader that sees the same number before and after has
     /// seen extents of one moment.
     pub(crate) extent_changes: u64,
+    /// Bytes that were written to strands since the start.
+    pub(crate) written_bytes: u64,
 }
 
 /// Strand numbers that are reserved but not handed out.
@@ -165,6 +168,7 @@ impl Shared {
             packing: Mutex::new(()),
             pack_stats: Mutex::default(),
             collection: Mutex::default(),
+            pace: Mutex::default(),
             staged_bytes: AtomicU64::new(0),
             // As far as is known: a former run may have left one.
             root_waits: AtomicBool::new(true),
@@ -339,6 +343,7 @@ impl State {
                     self.pieces.write(strand, offset, Piece { len, at: payload, written: at });
                     payload = payload.plus(len.into());
                     self.unpacked_since.get_or_insert(now);
+                    self.written_bytes += u64::from(len);
                 }
                 Op::Truncate { strand, len } => {
                     if let Some(cache) = cache {
@@ -361,6 +366,7 @@ impl State {
                         cache.forget(strand, start..start + u64::from(len));
                     }
                     self.pieces.packed(strand, start, len, at);
+                    self.written_bytes += u64::from(len);
                 }
             }
         }
@@ -381,10 +387,13 @@ pub(crate) fn stamped(at: Position, value: &[u8]) -> Vec<u8> {
 
 /// The value within a stored row.
 pub(crate) fn stored_value(stored: &Bytes) -> Result<Bytes, ReadError> {
-    if stored.len() < 8 {
-        return Err(ReadError::Failed("a row of the meta store is too short".to_owned()));
-    }
-    Ok(stored.slice(8..))
+    value_within(stored).map(|value| stored.slice_ref(value))
+}
+
+/// The same, borrowed.
+pub(crate) fn value_within(stored: &[u8]) -> Result<&[u8], ReadError> {
+    let short = || ReadError::Failed("a row of the meta store is too short".to_owned());
+    stored.get(8..).ok_or_else(short)
 }
 
 /// A lock whose data is whole at any time, so that a panic elsewhere does not spread.

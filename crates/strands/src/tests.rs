@@ -32,6 +32,7 @@ mod full_disk;
 mod one_moment;
 mod outage;
 mod owner;
+mod pace;
 mod power_cut;
 mod power_cut_ext4;
 mod restore;

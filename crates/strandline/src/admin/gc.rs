@@ -7,7 +7,7 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use strands::{CollectError, CollectOptions, CollectPhase, CollectProgress, Collected};
+use strands::{CollectError, CollectOptions, CollectPhase, CollectProgress, Collected, Effort};
 
 use crate::admin::routes::parsed;
 use crate::admin::{Admin, refusal};
@@ -21,7 +21,14 @@ pub(super) async fn start(State(admin): State<Arc<Admin>>, body: Bytes) -> Respo
     };
     let own = &admin.collect;
     let grace = new.grace_ms.map_or(own.grace, Duration::from_millis);
-    let options = CollectOptions { dry_run: new.dry_run, grace, ..own.clone() };
+    // Whoever asks for a round wants all that it can do.
+    let options = CollectOptions {
+        dry_run: new.dry_run,
+        grace,
+        effort: Effort::Full,
+        rewrite_bytes_max: u64::MAX,
+        ..own.clone()
+    };
     match admin.stack.strands.start_collecting(options) {
         Ok(round) => {
             let number = round.number();
@@ -93,6 +100,7 @@ fn round_body(collected: Collected) -> api::GcRound {
         scattered_stretches: collected.scattered_stretches,
         rewritten_bytes: collected.rewritten_bytes,
         rewritten_into_blocks: collected.written_blocks,
+        allowance_bytes: collected.allowance_bytes,
         errors: collected.errors,
         first_error: collected.first_error,
         took_ms: u64::try_from(collected.took.as_millis()).unwrap_or(u64::MAX),

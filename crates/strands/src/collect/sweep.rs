@@ -6,6 +6,7 @@ use std::ops::ControlFlow;
 use block_store::format::{CHECKSUM_BYTES, HEADER_BYTES, PIECE_BYTES, TRAILER_BYTES};
 use block_store::{BlockName, DeleteError, Listed};
 
+use crate::collect::best::{Best, gain_per_byte};
 use crate::collect::{CollectOptions, CollectPhase, Collected, InFlight, Live};
 use crate::commit::DOMAIN;
 use crate::error::CollectError;
@@ -16,13 +17,12 @@ use crate::shared::Shared;
 pub(super) struct Found {
     /// Dead blocks and their bytes.
     pub(super) dead: Vec<(BlockName, u64)>,
-    /// Blocks of which less than half seems to live: the first of them, at most [`SPARSE_MAX`].
-    pub(super) sparse: Vec<(BlockName, u32)>,
+    /// Blocks of which less than half seems to live, and how much: those that give back most for what is moved.
+    pub(super) sparse: Vec<(BlockName, u64)>,
 }
 
 /// What a listing is held against.
 struct Judge<'a> {
-    live: &'a Live,
     pinned: &'a HashSet<BlockName>,
     in_flight: &'a InFlight,
     /// Blocks that were put later than this are young; milliseconds since 1970.
@@ -34,7 +34,8 @@ enum Verdict {
     /// Not to be looked at: of another domain, or minted after the round began.
     Unknown,
     Live {
-        sparse: Option<u32>,
+        /// How much of it lives, if that is little.
+        sparse: Option<u64>,
     },
     /// Needed, but by no extent.
     Pinned,
@@ -45,7 +46,8 @@ enum Verdict {
 }
 
 impl Judge<'_> {
-    fn judge(&self, listed: &Listed) -> Verdict {
+    /// `live`: how much of it the mark found alive, if any.
+    fn judge(&self, listed: &Listed, live: Option<u64>) -> Verdict {
         let name = listed.name;
         if name.domain != DOMAIN || self.in_flight.holds(name) {
             return Verdict::Unknown;
@@ -54,11 +56,11 @@ impl Judge<'_> {
             return Verdict::Later;
         }
         let is_old = listed.modified_ms <= self.old_ms;
-        if let Some(bytes) = self.live.blocks.get(&name) {
+        if let Some(bytes) = live {
+            let is_sparse = bytes * 2 < payload_bytes(listed.bytes);
             // A root names the block that it needs, so that one stays.
-            let may_move = is_old && !self.pinned.contains(&name);
-            let is_sparse = may_move && u64::from(*bytes) * 2 < payload_bytes(listed.bytes);
-            return Verdict::Live { sparse: is_sparse.then_some(*bytes) };
+            let may_move = is_sparse && is_old && !self.pinned.contains(&name);
+            return Verdict::Live { sparse: may_move.then_some(bytes) };
         }
         if self.pinned.contains(&name) {
             Verdict::Pinned
@@ -82,8 +84,10 @@ impl Shared {
     ) -> Result<Found, CollectError> {
         let grace_ms = i64::try_from(options.grace.as_millis()).unwrap_or(i64::MAX);
         let old_ms = self.host.clock.wall().millis().saturating_sub(grace_ms);
-        let judge = Judge { live, pinned, in_flight, old_ms };
+        let judge = Judge { pinned, in_flight, old_ms };
+        let mut walk = live.blocks.walk();
         let mut found = Found::default();
+        let mut sparse = Best::new(SPARSE_MAX);
         let mut live_listed = 0;
         let mut stopped = Ok(());
         let total = live.blocks.len() as u64;
@@ -92,12 +96,24 @@ impl Shared {
                 self.tell_collecting(CollectPhase::List, collected.stored_blocks, Some(total));
                 stopped = self.go_on_marking();
             }
-            let verdict = judge.judge(&listed);
-            live_listed += u64::from(live.blocks.contains_key(&listed.name));
-            if matches!(verdict, Verdict::Later) {
-                stopped = Err(CollectError::NotOurs { block: listed.name.to_string() });
+            let live = walk.find(listed.name);
+            live_listed += u64::from(live.is_some());
+            let verdict = judge.judge(&listed, live);
+            match verdict {
+                Verdict::Later => {
+                    stopped = Err(CollectError::NotOurs { block: listed.name.to_string() });
+                }
+                Verdict::Dead => found.dead.push((listed.name, listed.bytes)),
+                Verdict::Live { sparse: Some(bytes) } => {
+                    let gain = payload_bytes(listed.bytes).saturating_sub(bytes);
+                    sparse.add(gain_per_byte(gain, bytes), (listed.name, bytes));
+                }
+                Verdict::Live { sparse: None }
+                | Verdict::Unknown
+                | Verdict::Pinned
+                | Verdict::Young => {}
             }
-            note(&listed, &verdict, &mut found, collected);
+            note(&listed, &verdict, collected);
             if stopped.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         });
         stopped?;
@@ -107,6 +123,7 @@ impl Shared {
         collected.live_bytes = live.bytes;
         collected.missing_blocks = total - live_listed;
         collected.scattered_stretches = live.scattered_count;
+        found.sparse = sparse.into_sorted();
         Ok(found)
     }
 
@@ -136,17 +153,12 @@ impl Shared {
     }
 }
 
-fn note(listed: &Listed, verdict: &Verdict, found: &mut Found, collected: &mut Collected) {
+fn note(listed: &Listed, verdict: &Verdict, collected: &mut Collected) {
     collected.stored_blocks += 1;
     collected.stored_bytes += listed.bytes;
     match verdict {
         Verdict::Unknown | Verdict::Pinned | Verdict::Later | Verdict::Live { sparse: None } => {}
-        Verdict::Live { sparse: Some(bytes) } => {
-            collected.sparse_blocks += 1;
-            if found.sparse.len() < SPARSE_MAX {
-                found.sparse.push((listed.name, *bytes));
-            }
-        }
+        Verdict::Live { sparse: Some(_) } => collected.sparse_blocks += 1,
         Verdict::Young => {
             collected.young_blocks += 1;
             collected.young_bytes += listed.bytes;
@@ -154,7 +166,6 @@ fn note(listed: &Listed, verdict: &Verdict, found: &mut Found, collected: &mut C
         Verdict::Dead => {
             collected.dead_blocks += 1;
             collected.dead_bytes += listed.bytes;
-            found.dead.push((listed.name, listed.bytes));
         }
     }
 }
@@ -181,4 +192,4 @@ const BATCH_BLOCKS: usize = 1000;
 /// How often a listing tells how far it is.
 const TELL_BLOCKS: u64 = 1000;
 /// Sparse blocks that one round remembers; there is another round.
-const SPARSE_MAX: usize = 4096;
+const SPARSE_MAX: usize = 1 << 16;

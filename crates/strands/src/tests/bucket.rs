@@ -21,7 +21,7 @@ use testbed::{Fault, Moto, Proxy};
 use super::Model;
 use super::power_cut::{Life, Synced, check_survivors, count, live_checked, open_over, steps};
 use super::watched::with_cache;
-use crate::{CollectOptions, CommitError, Options, Restored, StrandId, Strands, restore};
+use crate::{CollectOptions, CommitError, Effort, Options, Restored, StrandId, Strands, restore};
 
 /// A bucket of its own for a test, and the proxy before it.
 pub(super) struct Lab {
@@ -168,7 +168,7 @@ fn collector(strands: &Strands) -> Beside<u64> {
 }
 
 fn greedy() -> CollectOptions {
-    CollectOptions { grace: Duration::ZERO, ..CollectOptions::default() }
+    CollectOptions { grace: Duration::ZERO, effort: Effort::Full, ..CollectOptions::default() }
 }
 
 /// Some lives, each ended by a power cut; then the machine is lost. Says how many blocks were collected.

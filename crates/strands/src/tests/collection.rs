@@ -21,12 +21,12 @@ use meta_store::{Applied, Batch, KeyRange, MetaError, MetaStore};
 use super::power_cut::{Synced, check_survivors, live, open, steps};
 use super::{Model, Step, options};
 use crate::{
-    CollectError, CollectOptions, Collected, Commit, Options, ReadError, StrandId, Strands,
+    CollectError, CollectOptions, Collected, Commit, Effort, Options, ReadError, StrandId, Strands,
 };
 
 /// A round that takes everything that it may.
 fn greedy() -> CollectOptions {
-    CollectOptions { grace: Duration::ZERO, ..CollectOptions::default() }
+    CollectOptions { grace: Duration::ZERO, effort: Effort::Full, ..CollectOptions::default() }
 }
 
 fn write(strands: &Strands, strand: StrandId, offset: u64, bytes: &[u8]) {
