@@ -19,9 +19,17 @@ use crate::{
 #[derive(Debug)]
 pub struct Memory {
     clock: Arc<dyn Clock>,
-    /// Each with the time when it was put.
-    blocks: Mutex<BTreeMap<BlockName, (Block, i64)>>,
+    blocks: Mutex<BTreeMap<BlockName, Kept>>,
     objects: ObjectMap,
+}
+
+/// A block, and beside it what a listing asks for, so that it need not look at the block.
+#[derive(Debug)]
+struct Kept {
+    bytes: u64,
+    /// When it was put; milliseconds since 1970.
+    modified_ms: i64,
+    block: Arc<Block>,
 }
 
 impl Default for Memory {
@@ -45,13 +53,13 @@ impl Memory {
         }
     }
 
-    fn block(&self, name: BlockName) -> Result<Block, ReadError> {
+    fn block(&self, name: BlockName) -> Result<Arc<Block>, ReadError> {
         let blocks = self.blocks();
-        blocks.get(&name).map(|(block, _)| block.clone()).ok_or(ReadError::Missing { name })
+        blocks.get(&name).map(|kept| Arc::clone(&kept.block)).ok_or(ReadError::Missing { name })
     }
 
     /// No caller's code runs under the lock, and each change is one call, so a poisoned one is whole.
-    fn blocks(&self) -> MutexGuard<'_, BTreeMap<BlockName, (Block, i64)>> {
+    fn blocks(&self) -> MutexGuard<'_, BTreeMap<BlockName, Kept>> {
         self.blocks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -59,12 +67,13 @@ impl Memory {
 impl BlockStore for Memory {
     fn put(&self, block: &Block) -> Result<(), PutError> {
         let name = block.name();
-        let now_ms = self.clock.wall().millis();
+        let modified_ms = self.clock.wall().millis();
         let mut blocks = self.blocks();
         if blocks.contains_key(&name) {
             return Err(PutError::AlreadyExists { name });
         }
-        blocks.insert(name, (block.clone(), now_ms));
+        let bytes = block.bytes().len() as u64;
+        blocks.insert(name, Kept { bytes, modified_ms, block: Arc::new(block.clone()) });
         Ok(())
     }
 
@@ -91,10 +100,10 @@ impl BlockStore for Memory {
     }
 
     fn list(&self, visit: &mut dyn FnMut(Listed) -> ControlFlow<()>) -> Result<(), ListError> {
-        let listed = |(name, (block, modified_ms)): (&BlockName, &(Block, i64))| Listed {
+        let listed = |(name, kept): (&BlockName, &Kept)| Listed {
             name: *name,
-            bytes: block.bytes().len() as u64,
-            modified_ms: *modified_ms,
+            bytes: kept.bytes,
+            modified_ms: kept.modified_ms,
         };
         let all: Vec<_> = self.blocks().iter().map(listed).collect();
         let _stopped = all.into_iter().try_for_each(visit);
@@ -107,10 +116,7 @@ impl BlockStore for Memory {
 
     fn usage(&self) -> Usage {
         let blocks = self.blocks();
-        Usage {
-            blocks: blocks.len() as u64,
-            bytes: blocks.values().map(|(block, _)| block.bytes().len() as u64).sum(),
-        }
+        Usage { blocks: blocks.len() as u64, bytes: blocks.values().map(|kept| kept.bytes).sum() }
     }
 }
 
