@@ -482,8 +482,15 @@ impl Shared {
         let stuck = blocks.values().filter(|block| matches!(block.phase, Phase::Stuck(_)));
         let (in_flight, in_flight_bytes) = state.queue.in_flight();
         let waiting = |class| state.queue.waiting(class) as u64;
+        let now = self.now();
+        let open_for = |circuit: &Circuit| {
+            circuit.open_since().map_or(Duration::ZERO, |since| now.since(since))
+        };
         TieredStats {
+            staging_bytes_max: self.options.staging_bytes_max,
+            cache_bytes_max: self.options.cache_bytes_max,
             staged_blocks: blocks.len() as u64,
+            oldest_staged_ms: blocks.values().map(|block| block.modified_ms).min(),
             staged_bytes: state.staging.bytes(),
             stuck_blocks: stuck.count() as u64,
             staged_objects: state.staging.objects().len() as u64,
@@ -495,7 +502,9 @@ impl Shared {
             uploads_width: state.queue.width(Class::Upload) as u64,
             downloads_width: state.queue.width(Class::Demand) as u64,
             reads_away: state.reads.why_open().map(str::to_owned),
+            reads_away_for: open_for(&state.reads),
             writes_away: state.writes.why_open().map(str::to_owned),
+            writes_away_for: open_for(&state.writes),
             cache_blocks,
             cache_bytes,
             cache_damaged: self.cache.damaged(),

@@ -27,6 +27,9 @@ pub(crate) struct Status {
     pub(crate) doors: Doors,
     pub(crate) journal: Journal,
     pub(crate) blocks: Blocks,
+    pub(crate) store: Store,
+    pub(crate) cache: Option<Cache>,
+    pub(crate) collection: Collection,
     pub(crate) meta: Meta,
     pub(crate) topics: Topics,
     pub(crate) volumes: Volumes,
@@ -67,6 +70,14 @@ pub(crate) struct Journal {
     pub(crate) appended: u64,
     /// Payload that lies in no block yet.
     pub(crate) unpacked_bytes: u64,
+    /// With so many of them writers wait for packing.
+    pub(crate) unpacked_bytes_max: u64,
+    /// Pieces that this payload lies in.
+    pub(crate) unpacked_pieces: u64,
+    /// With so many of them writers wait for packing.
+    pub(crate) unpacked_pieces_max: u64,
+    /// How old the oldest of it is.
+    pub(crate) unpacked_age_ms: Option<u64>,
     /// Syncs that failed since the start.
     pub(crate) failed_syncs: u64,
 }
@@ -78,6 +89,126 @@ pub(crate) struct Blocks {
     pub(crate) bytes: u64,
     /// Why the last packing failed, if it did.
     pub(crate) pack_error: Option<String>,
+}
+
+/// Where the blocks lie, and how far it is with them.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Store {
+    /// As `--store` names it: `own` for the data directory.
+    pub(crate) url: String,
+    /// Its address, where it is a bucket.
+    pub(crate) place: Option<String>,
+    /// Up to where a node could be restored from the store alone.
+    pub(crate) restorable: Option<Restorable>,
+    /// Why the newest point to restore from is not in the store, if it is not.
+    pub(crate) restorable_error: Option<String>,
+    /// Transfers, where it is a bucket.
+    pub(crate) transfers: Option<Transfers>,
+}
+
+/// A point to restore from.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Restorable {
+    /// All commits before this one.
+    pub(crate) commit: u64,
+    /// When the last of them was made.
+    pub(crate) time_ms: i64,
+}
+
+/// What goes to a bucket and comes from it.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Transfers {
+    /// Why nobody writes to the bucket, while nobody does.
+    pub(crate) uploads_away: Option<Away>,
+    /// Why nobody reads from the bucket, while nobody does.
+    pub(crate) downloads_away: Option<Away>,
+    /// Blocks on this machine's disk alone: they wait for their upload.
+    pub(crate) waiting_blocks: u64,
+    /// Their bytes, and those of small objects that wait.
+    pub(crate) waiting_bytes: u64,
+    /// With so many of them writers wait.
+    pub(crate) waiting_bytes_max: u64,
+    /// How old the oldest of them is.
+    pub(crate) waiting_age_ms: Option<u64>,
+    /// Blocks that can never be uploaded; the log says why.
+    pub(crate) stuck_blocks: u64,
+    pub(crate) uploaded_blocks: u64,
+    pub(crate) uploaded_bytes: u64,
+    /// Downloads, of whole blocks and of parts.
+    pub(crate) downloads: u64,
+    pub(crate) downloaded_bytes: u64,
+    /// Reads that wait for a download.
+    pub(crate) waiting_reads: u64,
+    /// Requests that were sent again.
+    pub(crate) retries: u64,
+    pub(crate) disk_cache: DiskCache,
+}
+
+/// The bucket does not answer.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Away {
+    pub(crate) why: String,
+    /// For how long.
+    pub(crate) for_ms: u64,
+}
+
+/// Copies of blocks of the bucket on this machine's disk.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct DiskCache {
+    pub(crate) blocks: u64,
+    pub(crate) bytes: u64,
+    pub(crate) bytes_max: u64,
+    /// Reads that it answered.
+    pub(crate) hits: u64,
+    /// Reads that it did not.
+    pub(crate) misses: u64,
+    /// Blocks that it lost to damage; they were fetched again.
+    pub(crate) damaged_blocks: u64,
+}
+
+/// Bytes of blocks in memory.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Cache {
+    /// Memory that it takes.
+    pub(crate) bytes: u64,
+    pub(crate) bytes_max: u64,
+    /// Bytes that reads found in it.
+    pub(crate) hit_bytes: u64,
+    /// Bytes that reads had to fetch from blocks.
+    pub(crate) miss_bytes: u64,
+    /// Bytes that were fetched before somebody asked for them.
+    pub(crate) ahead_bytes: u64,
+    /// Pieces of 4 MiB that made room for others.
+    pub(crate) evicted_pieces: u64,
+}
+
+/// Collection since the start of the server.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Collection {
+    /// Rounds that ended.
+    pub(crate) rounds: u64,
+    /// Blocks deleted by all of them.
+    pub(crate) deleted_blocks: u64,
+    /// Bytes of these.
+    pub(crate) deleted_bytes: u64,
+    /// Bytes that they moved into new blocks.
+    pub(crate) rewritten_bytes: u64,
+    /// The last of them.
+    pub(crate) last: Option<LastRound>,
+}
+
+/// The round of collection that ended last; `GET /api/gc` says more.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct LastRound {
+    /// When it ended.
+    pub(crate) ended_ms: i64,
+    /// Why it deleted nothing, or left something undone.
+    pub(crate) error: Option<String>,
+    pub(crate) dry_run: bool,
+    pub(crate) dead_blocks: u64,
+    pub(crate) deleted_blocks: u64,
+    pub(crate) deleted_bytes: u64,
+    pub(crate) rewritten_bytes: u64,
 }
 
 /// The meta store: a view of the journal.

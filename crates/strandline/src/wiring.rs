@@ -21,6 +21,8 @@ use crate::stores::{StoreUrl, Stores};
 pub(crate) struct Stack {
     /// The machine.
     pub(crate) host: Host,
+    /// Which store it is.
+    pub(crate) store: StoreUrl,
     /// What lies below the data path.
     pub(crate) stores: Stores,
     /// The data path.
@@ -78,7 +80,8 @@ impl Stack {
         let broker = Broker::open(strands.clone(), broker::Options::default())
             .map_err(|error| cannot("topics", &error))?;
         let volumes = Volumes::open(strands.clone()).map_err(|error| cannot("volumes", &error))?;
-        Ok(Self { host: host.clone(), stores, strands, broker, volumes })
+        let store = data.store().clone();
+        Ok(Self { host: host.clone(), store, stores, strands, broker, volumes })
     }
 
     /// Makes everything durable and leaves the mark that makes the next start short. Blocks until done.

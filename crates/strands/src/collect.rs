@@ -181,10 +181,14 @@ pub struct Collection {
     pub ended: u64,
     /// How the last one ended.
     pub last: Option<Result<Collected, CollectError>>,
+    /// When it did, milliseconds since 1970.
+    pub last_ended_ms: Option<i64>,
     /// Blocks deleted by all of them.
     pub deleted_blocks: u64,
     /// Bytes of these.
     pub deleted_bytes: u64,
+    /// Bytes of strands that they rewrote.
+    pub rewritten_bytes: u64,
 }
 
 /// A round that has its turn; nothing happens before it is run.
@@ -217,7 +221,9 @@ impl CollectRound {
         let mut collection = lock(&self.shared.collection);
         collection.running = None;
         collection.ended += 1;
+        collection.last_ended_ms = Some(self.shared.host.clock.wall().millis());
         if let Ok(collected) = &ended {
+            collection.rewritten_bytes += collected.rewritten_bytes;
             collection.deleted_blocks += collected.deleted_blocks;
             collection.deleted_bytes += collected.deleted_bytes;
         }

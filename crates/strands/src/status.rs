@@ -19,8 +19,12 @@ pub struct Status {
     pub journal_segments: u64,
     /// Bytes of strands that lie only in the journal.
     pub unpacked_bytes: u64,
+    /// [`crate::Options::journal_bytes_max`]: with that many of them writers wait.
+    pub unpacked_bytes_max: u64,
     /// Pieces in the journal's index.
     pub unpacked_pieces: usize,
+    /// [`crate::Options::journal_pieces_max`]: with that many of them writers wait.
+    pub unpacked_pieces_max: usize,
     /// Age of the oldest unpacked bytes.
     pub unpacked_age: Option<Duration>,
     /// Commits before this one are in the meta store.
@@ -67,7 +71,9 @@ impl Shared {
             journal_bytes: log.segment_bytes,
             journal_segments: log.segments,
             unpacked_bytes: state.pieces.bytes(),
+            unpacked_bytes_max: self.options.journal_bytes_max,
             unpacked_pieces: state.pieces.count(),
+            unpacked_pieces_max: self.options.journal_pieces_max,
             unpacked_age: state.unpacked_since.map(|since| now.since(since)),
             view_applied: Position::new(self.meta.applied().0),
             overlay_bytes: state.overlay.bytes(),

@@ -23,6 +23,8 @@ pub(crate) struct Circuit {
 #[derive(Debug)]
 struct Open {
     why: String,
+    /// When it opened.
+    since: Monotonic,
     /// When somebody may try.
     until: Monotonic,
     /// Pauses so far.
@@ -40,6 +42,11 @@ impl Circuit {
     /// Why nobody asks; `None` while all do.
     pub(crate) fn why_open(&self) -> Option<&str> {
         self.open.as_ref().map(|open| open.why.as_str())
+    }
+
+    /// Since when nobody asks; `None` while all do.
+    pub(crate) fn open_since(&self) -> Option<Monotonic> {
+        self.open.as_ref().map(|open| open.since)
     }
 
     /// Whether the circuit is closed, or it is time to try.
@@ -95,7 +102,8 @@ impl Circuit {
             Some(_) => false,
             None if self.failures >= self.failures_max => {
                 let until = now + pause(0, random);
-                self.open = Some(Open { why: why.to_owned(), until, pauses: 0, probing: false });
+                let why = why.to_owned();
+                self.open = Some(Open { why, since: now, until, pauses: 0, probing: false });
                 true
             }
             None => false,
@@ -138,6 +146,7 @@ mod tests {
         assert!(circuit.failed(at(0), "gone", false, &*random));
         assert!(!circuit.admits(at(0)));
         assert_eq!(circuit.why_open(), Some("gone"));
+        assert_eq!(circuit.open_since(), Some(at(0)));
     }
 
     #[test]

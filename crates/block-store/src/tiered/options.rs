@@ -50,8 +50,14 @@ impl Default for TieredOptions {
 /// What a [`crate::Tiered`] store is doing and did since it was opened.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TieredStats {
+    /// [`TieredOptions::staging_bytes_max`].
+    pub staging_bytes_max: u64,
+    /// [`TieredOptions::cache_bytes_max`].
+    pub cache_bytes_max: u64,
     /// Blocks that are not uploaded yet.
     pub staged_blocks: u64,
+    /// When the oldest of them was written, milliseconds since 1970.
+    pub oldest_staged_ms: Option<i64>,
     /// Their bytes, with those of objects that are not uploaded yet.
     pub staged_bytes: u64,
     /// Blocks among them that cannot be uploaded: another block has their name, or they are damaged. Somebody
@@ -87,8 +93,12 @@ pub struct TieredStats {
     pub ahead_dropped: u64,
     /// Why nobody reads from the store, while nobody does.
     pub reads_away: Option<String>,
+    /// For how long.
+    pub reads_away_for: Duration,
     /// Why nobody writes to the store, while nobody does.
     pub writes_away: Option<String>,
+    /// For how long.
+    pub writes_away_for: Duration,
     /// Reads that the disk cache answered.
     pub cache_hits: u64,
     /// Reads that it did not.

@@ -11,7 +11,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
-use crate::api::Status;
+use crate::api::{Away, Cache, Collection, Status, Store, Transfers};
 
 /// Everything that the doors count while the server runs.
 #[derive(Clone, Debug, Default)]
@@ -45,18 +45,37 @@ impl Collector for Scrape {
         for (name, help, value) in gauges(&self.status) {
             gauge(&mut encoder, name, help, value)?;
         }
+        memory_cache(&mut encoder, self.status.cache.as_ref())?;
+        store(&mut encoder, &self.status.store)?;
+        collection(&mut encoder, &self.status.collection)?;
         kafka_door(&mut encoder, &self.doors.kafka)?;
         file_door(&mut encoder, &self.doors.files)
     }
 }
 
-fn gauges(status: &Status) -> [(&'static str, &'static str, u64); 16] {
+fn gauges(status: &Status) -> [(&'static str, &'static str, u64); 20] {
     let (journal, blocks) = (&status.journal, &status.blocks);
     [
         ("uptime_seconds", "Time since the server started", status.uptime_ms / 1000),
         ("journal_bytes", "Size of the journal's files", journal.bytes),
         ("journal_segments", "Files of the journal", journal.segments),
         ("journal_unpacked_bytes", "Payload that lies in no block yet", journal.unpacked_bytes),
+        (
+            "journal_unpacked_limit_bytes",
+            "With so much unpacked payload writers wait",
+            journal.unpacked_bytes_max,
+        ),
+        ("journal_unpacked_pieces", "Pieces that it lies in", journal.unpacked_pieces),
+        (
+            "journal_unpacked_limit_pieces",
+            "With so many pieces writers wait",
+            journal.unpacked_pieces_max,
+        ),
+        (
+            "journal_unpacked_age_seconds",
+            "Age of the oldest unpacked payload",
+            journal.unpacked_age_ms.unwrap_or(0) / 1000,
+        ),
         ("journal_start_position", "Oldest commit in the journal", journal.start),
         ("journal_durable_position", "Commits below are on stable storage", journal.durable),
         (
@@ -78,6 +97,88 @@ fn gauges(status: &Status) -> [(&'static str, &'static str, u64); 16] {
             status.memory.anonymous_bytes,
         ),
     ]
+}
+
+fn memory_cache(encoder: &mut DescriptorEncoder<'_>, cache: Option<&Cache>) -> fmt::Result {
+    let Some(cache) = cache else { return Ok(()) };
+    gauge(encoder, "cache_bytes", "Memory that bytes of blocks take", cache.bytes)?;
+    gauge(encoder, "cache_limit_bytes", "Memory that they may take", cache.bytes_max)?;
+    count(encoder, "cache_hit_bytes", "Bytes that reads found in memory", cache.hit_bytes)?;
+    count(encoder, "cache_miss_bytes", "Bytes that reads fetched from blocks", cache.miss_bytes)?;
+    count(encoder, "cache_ahead_bytes", "Bytes fetched before they were read", cache.ahead_bytes)?;
+    let evicted = cache.evicted_pieces;
+    count(encoder, "cache_evicted_pieces", "Pieces that made room for others", evicted)
+}
+
+fn store(encoder: &mut DescriptorEncoder<'_>, store: &Store) -> fmt::Result {
+    if let Some(point) = &store.restorable {
+        let help = "Commits below could be restored from the store alone";
+        gauge(encoder, "restorable_position", help, point.commit)?;
+        let help = "When the last of these was made, since 1970";
+        let seconds = u64::try_from(point.time_ms / 1000).unwrap_or(0);
+        gauge(encoder, "restorable_timestamp_seconds", help, seconds)?;
+    }
+    let Some(transfers) = &store.transfers else { return Ok(()) };
+    let away = [("uploads", &transfers.uploads_away), ("downloads", &transfers.downloads_away)];
+    let help = "1 while the store does not answer";
+    let mut family = encoder.encode_descriptor("store_away", help, None, MetricType::Gauge)?;
+    for (way, away) in away {
+        let value = ConstGauge::new(u64::from(away.is_some()));
+        value.encode(family.encode_family(&[("way", way)])?)?;
+    }
+    let seconds = |away: &Option<Away>| away.as_ref().map_or(0, |away| away.for_ms / 1000);
+    let longest = seconds(&transfers.uploads_away).max(seconds(&transfers.downloads_away));
+    gauge(encoder, "store_away_seconds", "How long it has not answered", longest)?;
+    uploads(encoder, transfers)?;
+    downloads(encoder, transfers)
+}
+
+fn uploads(encoder: &mut DescriptorEncoder<'_>, transfers: &Transfers) -> fmt::Result {
+    let age = transfers.waiting_age_ms.unwrap_or(0) / 1000;
+    let gauges = [
+        ("upload_waiting_blocks", "Blocks on this disk alone", transfers.waiting_blocks),
+        ("upload_waiting_bytes", "Bytes of these", transfers.waiting_bytes),
+        ("upload_waiting_limit_bytes", "With so many writers wait", transfers.waiting_bytes_max),
+        ("upload_waiting_age_seconds", "Age of the oldest of these", age),
+        ("upload_stuck_blocks", "Blocks that can never be uploaded", transfers.stuck_blocks),
+    ];
+    for (name, help, value) in gauges {
+        gauge(encoder, name, help, value)?;
+    }
+    count(encoder, "uploaded_blocks", "Blocks uploaded", transfers.uploaded_blocks)?;
+    count(encoder, "uploaded_bytes", "Bytes of these", transfers.uploaded_bytes)?;
+    count(encoder, "transfer_retries", "Requests that were sent again", transfers.retries)
+}
+
+fn downloads(encoder: &mut DescriptorEncoder<'_>, transfers: &Transfers) -> fmt::Result {
+    let cache = &transfers.disk_cache;
+    count(encoder, "downloads", "Downloads of blocks and parts of them", transfers.downloads)?;
+    count(encoder, "downloaded_bytes", "Bytes of these", transfers.downloaded_bytes)?;
+    let reads = transfers.waiting_reads;
+    gauge(encoder, "download_waiting_reads", "Reads that wait for a download", reads)?;
+    gauge(encoder, "disk_cache_blocks", "Blocks of the bucket that are here", cache.blocks)?;
+    gauge(encoder, "disk_cache_bytes", "Bytes of these", cache.bytes)?;
+    gauge(encoder, "disk_cache_limit_bytes", "How many there may be", cache.bytes_max)?;
+    count(encoder, "disk_cache_hits", "Reads that the disk cache answered", cache.hits)?;
+    count(encoder, "disk_cache_misses", "Reads that it did not", cache.misses)?;
+    let damaged = cache.damaged_blocks;
+    count(encoder, "disk_cache_damaged_blocks", "Blocks that were damaged in it", damaged)
+}
+
+fn collection(encoder: &mut DescriptorEncoder<'_>, all: &Collection) -> fmt::Result {
+    count(encoder, "collection_rounds", "Rounds of collection that ended", all.rounds)?;
+    count(encoder, "collection_deleted_blocks", "Blocks that they deleted", all.deleted_blocks)?;
+    count(encoder, "collection_deleted_bytes", "Bytes of these", all.deleted_bytes)?;
+    let help = "Bytes that they moved into new blocks";
+    count(encoder, "collection_rewritten_bytes", help, all.rewritten_bytes)?;
+    let Some(last) = &all.last else { return Ok(()) };
+    let seconds = u64::try_from(last.ended_ms / 1000).unwrap_or(0);
+    let help = "When the last round ended, since 1970";
+    gauge(encoder, "collection_last_timestamp_seconds", help, seconds)?;
+    let help = "1 if the last round left something undone";
+    gauge(encoder, "collection_last_failed", help, u64::from(last.error.is_some()))?;
+    let help = "Blocks that the last round found to be needed by nobody";
+    gauge(encoder, "collection_last_dead_blocks", help, last.dead_blocks)
 }
 
 fn kafka_door(encoder: &mut DescriptorEncoder<'_>, metrics: &kafka::Metrics) -> fmt::Result {

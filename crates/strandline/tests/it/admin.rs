@@ -21,6 +21,10 @@ fn health_status_and_metrics_are_read_over_http() {
     for name in [
         "strandline_partitions 3",
         "strandline_journal_bytes ",
+        "strandline_journal_unpacked_limit_bytes 1073741824",
+        "strandline_cache_limit_bytes 134217728",
+        "strandline_cache_hit_bytes_total 0",
+        "strandline_collection_rounds_total 0",
         "strandline_kafka_frames_refused_total 0",
         "# EOF",
     ] {
@@ -48,13 +52,50 @@ fn the_status_says_what_the_server_holds() {
     assert!(position("durable") <= position("written"));
     assert!(position("written") <= position("appended"));
     let shown = server.ok(&["status"]);
-    for label in
-        ["version", "data", "kafka", "topics", "volumes", "journal", "blocks", "memory", "recovery"]
-    {
+    for label in [
+        "version", "data", "kafka", "http", "topics", "volumes", "journal", "commits", "blocks",
+        "store", "gc", "cache", "memory", "start",
+    ] {
         assert!(shown.lines().any(|line| line.starts_with(label)), "{label} in {shown}");
     }
     let there = run(strandline().args(["status", "--json", "--server", server.door("http")]), b"");
     assert!(there.stdout.contains("\"partitions\":2"), "{} {}", there.stdout, there.stderr);
+}
+
+#[test]
+fn every_metric_and_field_of_the_status_follows_the_convention() {
+    let (_temp, data) = fresh();
+    let server = Server::start(&data);
+    server.ok(&["gc"]);
+    let metrics = server.http_get("/metrics");
+    for line in metrics.lines().filter(|line| line.starts_with("# TYPE ")) {
+        let mut words = line.split(' ').skip(2);
+        let (name, kind) = (words.next().unwrap(), words.next().unwrap());
+        assert!(name.starts_with("strandline_"), "{line}");
+        // The text adds `_total` to each sample of a counter.
+        assert!(!name.ends_with("_total"), "{line}");
+        assert!(!name.contains("_ms") && !name.contains("_max"), "{line}");
+        assert!(kind == "gauge" || kind == "counter", "{line}");
+    }
+    let mut names = Vec::new();
+    names_of(&server.status(), &mut names);
+    for name in names {
+        assert!(!name.ends_with("_seconds") && !name.ends_with("_s"), "{name}");
+    }
+    let status = server.status();
+    assert_eq!(status["collection"]["rounds"], 1);
+    assert!(status["collection"]["last"]["ended_ms"].as_i64() > Some(1_500_000_000_000));
+    assert_eq!(status["store"]["url"], "own");
+    assert!(status["store"]["transfers"].is_null());
+    assert_eq!(status["cache"]["bytes_max"], 128 << 20);
+}
+
+/// The names of all fields.
+fn names_of(value: &serde_json::Value, names: &mut Vec<String>) {
+    for (name, value) in value.as_object().into_iter().flatten() {
+        names.push(name.clone());
+        names_of(value, names);
+    }
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use testbed::Moto;
+use testbed::{Moto, Proxy};
 
 use crate::files::Mount;
 use crate::harness::{Ended, Server, fresh, run, serve_command};
@@ -123,6 +123,43 @@ fn files_and_records_outlive_a_kill_in_a_bucket() {
     outlives_a_kill(&["--store", "s3://outlives-a-kill/some/prefix", "--s3-endpoint", &endpoint]);
     let keys = bucket.keys();
     assert!(keys.iter().any(|key| key.starts_with("some/prefix/blocks/")), "{keys:?}");
+}
+
+#[test]
+fn the_status_says_how_far_uploads_are_and_that_the_bucket_is_away() {
+    let Some(moto) = Moto::shared() else { return };
+    let bucket = moto.bucket("how-far");
+    let proxy = Proxy::start(moto.addr());
+    let endpoint = proxy.endpoint();
+    let (_temp, data) = fresh();
+    let server = start(&data, &["--store", "s3://how-far", "--s3-endpoint", &endpoint]);
+    server.run_with_input(&["produce", "words"], words().as_bytes());
+    let status = server.wait_for_status("all is uploaded", |status| {
+        status["store"]["restorable"]["commit"].as_u64() > Some(0)
+            && status["store"]["transfers"]["waiting_blocks"] == 0
+    });
+    let transfers = &status["store"]["transfers"];
+    assert!(transfers["uploaded_blocks"].as_u64() > Some(0), "{transfers}");
+    assert!(transfers["uploads_away"].is_null(), "{transfers}");
+    assert!(status["store"]["place"].as_str().unwrap().starts_with("s3://how-far"), "{status}");
+    proxy.go_away();
+    server.run_with_input(&["produce", "words"], words().as_bytes());
+    let status = server.wait_for_status("the bucket is known to be away", |status| {
+        status["store"]["transfers"]["uploads_away"]["why"].is_string()
+    });
+    assert!(status["store"]["transfers"]["waiting_blocks"].as_u64() > Some(0), "{status}");
+    let shown = server.ok(&["status"]);
+    assert!(shown.contains("PROBLEM: the store has not answered for "), "{shown}");
+    assert!(shown.contains("wait, the oldest for "), "{shown}");
+    let metrics = server.http_get("/metrics");
+    assert!(metrics.contains("strandline_store_away{way=\"uploads\"} 1"), "{metrics}");
+    assert!(metrics.contains("strandline_upload_waiting_limit_bytes 4294967296"), "{metrics}");
+    proxy.come_back();
+    server.wait_for_status("all is uploaded again", |status| {
+        status["store"]["transfers"]["waiting_blocks"] == 0
+            && status["store"]["transfers"]["uploads_away"].is_null()
+    });
+    drop(bucket);
 }
 
 #[test]
