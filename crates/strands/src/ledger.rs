@@ -142,6 +142,11 @@ impl<'a> Section<'a> {
         }
     }
 
+    /// The first commit that it has not told of; `None`: it tells of none.
+    pub(crate) fn next(&self) -> Option<Position> {
+        self.open.as_ref().map(|open| open.next)
+    }
+
     /// Tells of a commit, unless an earlier section did.
     pub(crate) fn commit(&mut self, record: &Record<'_>) -> Result<(), PackError> {
         let at = Position::of(record.offset);

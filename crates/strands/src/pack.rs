@@ -4,7 +4,8 @@
 //! behind T and all bytes that lie in the journal at P. What is packed is therefore exactly what was there
 //! at P, and with the rows of P a whole state. Then, in order of strand and offset, a block at a time:
 //!
-//! 0. wait until P is durable, and check the journal up to P against its checksums;
+//! 0. wait until P is durable, and check the journal up to P against its checksums, from where the last
+//!    round did;
 //! 1. put the block, durable when it returns;
 //! 2. commit the extents: under the strands' extent locks and the state's lock it is looked again which
 //!    of the block's bytes are still current, and only those get extents;
@@ -174,6 +175,7 @@ impl Shared {
             self.pack_in_steps()?;
         }
         rolled?;
+        self.pack_checked()?;
         self.pack_moment(wanted)?;
         {
             let mut state = self.write_state();
@@ -271,18 +273,35 @@ impl Shared {
         Ok(())
     }
 
-    /// Checks the journal's checksums up to `before`. Pieces are read without them, and a damaged one must
-    /// not get a block's checksum and then lose the journal's. The same look tells the ledger what happened.
+    /// Checks the journal's checksums up to `before`, from where that was done last. Pieces are read without them, and
+    /// a damaged one must not get a block's checksum and then lose the journal's. The same look tells the ledger what
+    /// happened, from where it ended.
     fn verify_before(&self, before: Position, ledger: &mut Section<'_>) -> Result<(), PackError> {
         let damaged = |error: durable_log::ReadError| PackError::Store(error.to_string());
-        let mut records = self.log.iter(self.log.positions().start).map_err(damaged)?;
+        let checked = lock(&self.pack_stats).checked_before;
+        let from = ledger.next().map_or(checked, |next| next.min(checked));
+        let from = from.max(Position::of(self.log.positions().start));
+        let mut read = 0;
+        let mut records = self.log.iter(from.offset()).map_err(damaged)?;
         while let Some(record) = records.next().map_err(damaged)? {
             if record.offset >= before.offset() {
                 break;
             }
             ledger.commit(&record)?;
+            read += 1;
         }
+        let mut stats = lock(&self.pack_stats);
+        stats.checked_before = stats.checked_before.max(before);
+        stats.read_commits += read;
         Ok(())
+    }
+
+    /// Packs what an earlier round has checked and then could not pack. So while the store takes no block, the journal
+    /// is not read again for each try.
+    fn pack_checked(&self) -> Result<(), PackError> {
+        let checked = lock(&self.pack_stats).checked_before;
+        let pieces = self.read_state().pieces.written_before(checked);
+        self.pack_pieces(pieces, checked, None)
     }
 
     pub(crate) fn wait_durable(&self, position: Position) -> Result<(), PackError> {

@@ -108,6 +108,10 @@ pub(crate) struct Mint {
 pub(crate) struct PackStats {
     pub(crate) blocks: u64,
     pub(crate) bytes: u64,
+    /// The checksums of commits before this one were checked.
+    pub(crate) checked_before: Position,
+    /// Commits that were read for that, and for the ledger.
+    pub(crate) read_commits: u64,
     pub(crate) last_error: Option<PackTrouble>,
     /// Why the newest root is not in the store.
     pub(crate) root_error: Option<String>,
