@@ -513,6 +513,29 @@ fn a_close_leaves_what_is_not_uploaded_and_the_next_start_goes_on() {
 }
 
 #[test]
+fn an_object_is_settled_when_the_bucket_has_it_and_all_blocks_before_it() {
+    let bed = Bed::new();
+    let store = bed.open();
+    assert!(store.objects().is_settled("root"), "nothing of that name is on its way");
+    bed.bucket.be_away(true);
+    store.put(&sample(1, &[100])).unwrap();
+    store.objects().put("root", "1".into(), PutIf::Always).unwrap();
+    store.work();
+    assert!(!store.objects().is_settled("root"));
+    assert!(store.objects().is_settled("other"));
+    drop(store);
+    let store = bed.open();
+    assert!(!store.objects().is_settled("root"), "nor after a restart");
+    bed.bucket.be_away(false);
+    assert!(store.settle(Duration::from_secs(60)));
+    assert!(store.objects().is_settled("root"));
+    assert_eq!(bed.bucket.log().last().unwrap(), "p/objects/root");
+    bed.bucket.be_away(true);
+    store.objects().put("root", "2".into(), PutIf::Always).unwrap();
+    assert!(!store.objects().is_settled("root"), "a newer one is on its way");
+}
+
+#[test]
 fn a_block_is_uploaded_when_it_is_synced_and_no_object_waits_for_it_before() {
     let bed = Bed::new();
     let store = bed.open();
