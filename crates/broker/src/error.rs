@@ -48,6 +48,9 @@ pub enum ProduceError {
     /// The disk is full. Nothing was stored; works again when there is room.
     #[error("no space left on the data disk; make room on it, then try again")]
     NoSpace,
+    /// There was no room for it within the time that it may wait. Nothing was stored; works again later.
+    #[error("{0}")]
+    Busy(String),
     /// What is stored of this partition cannot be read, so its end is unknown.
     #[error("the partition is damaged: {0}")]
     Damaged(String),
@@ -264,6 +267,7 @@ impl From<CommitError> for ProduceError {
         match error {
             CommitError::TooLarge { size, limit } => AppendFault::TooLarge { size, limit }.into(),
             CommitError::NoSpace => Self::NoSpace,
+            error @ CommitError::Overloaded { .. } => Self::Busy(error.to_string()),
             CommitError::Failed(why) => Self::Failed(why),
         }
     }
@@ -272,7 +276,9 @@ impl From<CommitError> for ProduceError {
 impl From<CommitError> for CreateTopicError {
     fn from(error: CommitError) -> Self {
         match error {
-            CommitError::TooLarge { .. } => Self::Failed(error.to_string()),
+            CommitError::TooLarge { .. } | CommitError::Overloaded { .. } => {
+                Self::Failed(error.to_string())
+            }
             CommitError::NoSpace => Self::NoSpace,
             CommitError::Failed(why) => Self::Failed(why),
         }
@@ -282,7 +288,9 @@ impl From<CommitError> for CreateTopicError {
 impl From<CommitError> for DeleteTopicError {
     fn from(error: CommitError) -> Self {
         match error {
-            CommitError::TooLarge { .. } => Self::Failed(error.to_string()),
+            CommitError::TooLarge { .. } | CommitError::Overloaded { .. } => {
+                Self::Failed(error.to_string())
+            }
             CommitError::NoSpace => Self::NoSpace,
             CommitError::Failed(why) => Self::Failed(why),
         }

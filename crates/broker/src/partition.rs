@@ -123,7 +123,9 @@ impl Partition {
                 self.changed.notify_waiters();
                 Ok(stored)
             }
-            Err(error @ CommitError::TooLarge { .. }) => Err(error.into()),
+            Err(error @ (CommitError::TooLarge { .. } | CommitError::Overloaded { .. })) => {
+                Err(error.into())
+            }
             Err(error @ (CommitError::NoSpace | CommitError::Failed(_))) => {
                 doubt(&mut life);
                 Err(error.into())

@@ -30,6 +30,7 @@ impl Shared {
         if payload_bytes > 0 && !self.disk_has_room(payload_bytes as u64) {
             return Err(CommitError::NoSpace);
         }
+        let mut since = None;
         loop {
             let mut moved = pin!(self.progress.notified());
             moved.as_mut().enable();
@@ -44,6 +45,12 @@ impl Shared {
                 None if payload_bytes == 0 && self.is_within_reserve(over) => break,
                 None => {}
             }
+            let now = self.host.clock.monotonic();
+            let waited = now.since(*since.get_or_insert(now));
+            if waited >= self.options.admit_patience {
+                return Err(CommitError::Overloaded { waited, why: self.trouble(over) });
+            }
+            // The packer tells at least once a second, whatever comes of its tries.
             moved.await;
         }
         if !self.log.has_room() {
@@ -89,6 +96,17 @@ impl Shared {
                 .as_ref()
                 .and_then(|trouble| trouble.answer.clone()),
             Over::Overlay => lock(&self.view_error).clone().map(CommitError::Failed),
+        }
+    }
+
+    /// What there is too much of, for people.
+    fn trouble(&self, over: Over) -> String {
+        match over {
+            Over::Journal => match &lock(&self.pack_stats).last_error {
+                Some(trouble) => format!("the journal is full ({})", trouble.why),
+                None => "the journal is full and packing is behind".to_owned(),
+            },
+            Over::Overlay => "the meta store is behind".to_owned(),
         }
     }
 

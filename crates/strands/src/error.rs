@@ -1,6 +1,7 @@
 //! Why a call failed, one enum per kind of call.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::owner::OwnerError;
 use crate::types::{Position, StrandId};
@@ -80,6 +81,14 @@ pub enum CommitError {
     /// works again when there is room.
     #[error("no space left on the data disk; make room on it, then try again")]
     NoSpace,
+    /// A limit was not kept for so long that nobody waits for it any longer. Nothing was changed; try again.
+    #[error("no room came free within {} s: {why}; try again later", waited.as_secs())]
+    Overloaded {
+        /// [`crate::Options::admit_patience`].
+        waited: Duration,
+        /// What there is too much of, and why it does not get less.
+        why: String,
+    },
     /// Storage failed; nothing more is acknowledged until the server is restarted.
     #[error("storage failed ({0}); restart the server after checking the disk")]
     Failed(String),

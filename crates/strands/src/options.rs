@@ -24,6 +24,8 @@ pub struct Options {
     pub journal_pieces_max: usize,
     /// Writers wait beyond this many bytes of rows that the meta store does not have yet.
     pub overlay_bytes_max: usize,
+    /// How long writers wait at these limits; then their commits fail.
+    pub admit_patience: Duration,
     /// Memory for bytes of blocks that were read or packed lately; 0: none.
     pub cache_bytes: u64,
     /// Payload of this size goes into a block of its own where that pays: see `stage_above_journal_bytes`.
@@ -51,6 +53,7 @@ impl Default for Options {
             journal_bytes_max: 1 << 30,
             journal_pieces_max: 1_000_000,
             overlay_bytes_max: 64 << 20,
+            admit_patience: Duration::from_secs(60),
             cache_bytes: 128 << 20,
             stage_bytes: 256 << 10,
             stage_above_journal_bytes: 512 << 20,

@@ -104,7 +104,8 @@ impl Strands {
     ///
     /// # Errors
     ///
-    /// [`CommitError::NoSpace`] below the disk's reserve; [`CommitError::Failed`] when storage failed.
+    /// [`CommitError::NoSpace`] below the disk's reserve; [`CommitError::Overloaded`] when it has waited for
+    /// [`Options::admit_patience`]; [`CommitError::Failed`] when storage failed.
     pub async fn admit(&self, payload_bytes: usize) -> Result<(), CommitError> {
         self.shared.admit(payload_bytes).await
     }

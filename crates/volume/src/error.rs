@@ -66,7 +66,8 @@ pub enum FindError {
 impl From<CommitError> for StoreError {
     fn from(error: CommitError) -> Self {
         match error {
-            CommitError::NoSpace => Self::NoSpace,
+            // No room for data is what a program knows how to handle, whatever has no room.
+            CommitError::NoSpace | CommitError::Overloaded { .. } => Self::NoSpace,
             CommitError::TooLarge { .. } | CommitError::Failed(_) => {
                 Self::Failed(error.to_string())
             }

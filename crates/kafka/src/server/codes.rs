@@ -18,9 +18,10 @@ pub(super) fn produce(error: &ProduceError) -> ErrorCode {
             ErrorCode::UNKNOWN_TOPIC_OR_PARTITION
         }
         ProduceError::Refused(fault) => refused(fault),
-        ProduceError::NoSpace | ProduceError::Damaged(_) | ProduceError::Failed(_) => {
-            ErrorCode::KAFKA_STORAGE_ERROR
-        }
+        ProduceError::NoSpace
+        | ProduceError::Busy(_)
+        | ProduceError::Damaged(_)
+        | ProduceError::Failed(_) => ErrorCode::KAFKA_STORAGE_ERROR,
     }
 }
 

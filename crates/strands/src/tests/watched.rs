@@ -118,10 +118,15 @@ impl BlockStore for Watched {
 
 /// A fresh data path on a simulated disk over such a store.
 pub(super) fn watched(options: Options) -> (Strands, Arc<Watched>) {
+    watched_on(&Machine::new(1), options)
+}
+
+/// The same on this machine.
+pub(super) fn watched_on(machine: &Machine, options: Options) -> (Strands, Arc<Watched>) {
     let store = Arc::new(Watched::default());
     let blocks = Arc::clone(&store) as Arc<dyn BlockStore>;
     let meta = Arc::new(meta_store::Memory::new());
-    let host = Machine::new(1).host();
+    let host = machine.host();
     let strands = Strands::open(host, Path::new("/journal"), meta, blocks, options).unwrap();
     (strands, store)
 }
