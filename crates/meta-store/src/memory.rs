@@ -5,6 +5,8 @@
 //!
 //! Tables are shared copy-on-write maps, so that a scan walks one moment without holding a lock.
 
+mod short;
+
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,6 +14,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 
 use crate::{Applied, Batch, KeyRange, MetaError, MetaStore, Order, Snapshot, Table, Visit};
+
+use short::Short;
+
+/// Keys and values that are as short as most lie in the map itself.
+type Rows = BTreeMap<Short<30>, Short<62>>;
 
 /// A store that lives as long as its process.
 #[derive(Debug, Default)]
@@ -28,7 +35,7 @@ struct State {
 
 #[derive(Clone, Debug, Default)]
 struct Image {
-    tables: BTreeMap<Table, Arc<BTreeMap<Bytes, Bytes>>>,
+    tables: BTreeMap<Table, Arc<Rows>>,
     applied: Applied,
 }
 
@@ -37,8 +44,8 @@ impl Image {
         for (table, key, value) in batch.changes() {
             let rows = Arc::make_mut(self.tables.entry(table).or_default());
             match value {
-                Some(value) => rows.insert(key.clone(), value.clone()),
-                None => rows.remove(key),
+                Some(value) => rows.insert(Short::new(key), Short::new(value)),
+                None => rows.remove(&key[..]),
             };
         }
         self.applied = applied;
@@ -77,7 +84,7 @@ impl Memory {
 
 impl MetaStore for Memory {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Bytes>, MetaError> {
-        Ok(self.state().live.tables.get(&table).and_then(|rows| rows.get(key)).cloned())
+        Ok(self.state().live.tables.get(&table).and_then(|rows| rows.get(key)).map(Short::to_bytes))
     }
 
     fn scan(
@@ -135,11 +142,11 @@ impl Snapshot for Image {
     }
 }
 
-fn show(rows: &BTreeMap<Bytes, Bytes>, range: KeyRange<'_>, order: Order, visit: &mut Visit<'_>) {
+fn show(rows: &Rows, range: KeyRange<'_>, order: Order, visit: &mut Visit<'_>) {
     if is_empty(range) {
         return;
     }
-    let mut show = |(key, value): (&Bytes, &Bytes)| visit(key, value);
+    let mut show = |(key, value): (&Short<30>, &Short<62>)| visit(key.as_slice(), value.as_slice());
     let _stopped = match order {
         Order::Ascending => rows.range::<[u8], _>(range).try_for_each(&mut show),
         Order::Descending => rows.range::<[u8], _>(range).rev().try_for_each(&mut show),
