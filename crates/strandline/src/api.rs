@@ -242,6 +242,8 @@ pub(crate) struct Memory {
 /// How the last start went.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Recovery {
+    /// How often the data directory was opened, this time included.
+    pub(crate) opening: u64,
     /// Whether the server before had stopped cleanly.
     pub(crate) clean: bool,
     /// Commits that the journal held.

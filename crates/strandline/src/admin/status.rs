@@ -35,7 +35,7 @@ impl Admin {
             topics: self.topics().await,
             volumes: api::Volumes { count: self.volume_count() },
             memory: api::Memory { anonymous_bytes: procfs::anonymous_bytes(&stack.host) },
-            recovery: self.recovery(&strands.recovery),
+            recovery: self.recovery(&strands.recovery, strands.opening),
         }
     }
 
@@ -76,8 +76,9 @@ impl Admin {
         }
     }
 
-    fn recovery(&self, found: &strands::Recovery) -> api::Recovery {
+    fn recovery(&self, found: &strands::Recovery, opening: strands::Opening) -> api::Recovery {
         api::Recovery {
+            opening: opening.epoch,
             clean: found.clean,
             commits: found.commits,
             bytes: found.bytes,

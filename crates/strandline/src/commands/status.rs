@@ -46,7 +46,7 @@ fn lines(status: &Status) -> Vec<Line> {
     lines.push(("gc", collection(status)));
     lines.push(("cache", cache(status)));
     let memory = show_size(status.memory.anonymous_bytes);
-    lines.push(("memory", format!("{memory}, files that the system keeps in memory not counted")));
+    lines.push(("memory", format!("{memory}, without what the system keeps of files")));
     lines.push(("start", start(&status.recovery)));
     lines
 }
@@ -118,13 +118,13 @@ fn journal(journal: &Journal, applied: u64) -> Vec<Line> {
 
 fn store(store: &Store) -> Vec<Line> {
     let text = match (store.url.as_str(), &store.place) {
-        ("own", _) => "the data directory".to_owned(),
+        ("own", _) => "the data directory; nothing outlives its disk".to_owned(),
         ("memory", _) => "memory: nothing is kept when the server ends".to_owned(),
         (_, Some(place)) => place.clone(),
         (url, None) => url.to_owned(),
     };
     let mut lines = vec![("store", text)];
-    if store.url != "memory" {
+    if !["own", "memory"].contains(&store.url.as_str()) {
         let restorable = match &store.restorable {
             Some(point) => format!(
                 "could be restored from it: the first {}, up to {}",
@@ -167,14 +167,17 @@ fn transfers(transfers: &Transfers) -> Vec<Line> {
         format!("PROBLEM: the store has not answered for {age}: {}", away.why)
     };
     lines.extend(transfers.uploads_away.iter().map(|why| ("", away(why))));
-    let (downloads, bytes) = (transfers.downloads, show_size(transfers.downloaded_bytes));
-    lines.push(("downloads", format!("{} with {bytes}", several(downloads, "download"))));
+    let downloads = match transfers.downloads {
+        0 => "none since the start".to_owned(),
+        some => format!("{} with {}", show_count(some), show_size(transfers.downloaded_bytes)),
+    };
+    lines.push(("downloads", downloads));
     lines.extend(transfers.downloads_away.iter().map(|why| ("", away(why))));
     let cache = &transfers.disk_cache;
     lines.push((
         "",
         format!(
-            "{} with {} of at most {} kept on this disk; {} of {} found there",
+            "{} with {} of at most {} kept on this disk, which answered {} of {}",
             several(cache.blocks, "block"),
             show_size(cache.bytes),
             show_size(cache.bytes_max),
@@ -209,7 +212,7 @@ fn collection(status: &Status) -> String {
 fn cache(status: &Status) -> String {
     let Some(cache) = &status.cache else { return "off".to_owned() };
     format!(
-        "{} of at most {}; of what was read from blocks, {} were there and {} were not",
+        "{} of at most {}; reads found {} of blocks there, and not {}",
         show_size(cache.bytes),
         show_size(cache.bytes_max),
         show_size(cache.hit_bytes),
@@ -218,9 +221,10 @@ fn cache(status: &Status) -> String {
 }
 
 fn start(recovery: &Recovery) -> String {
-    let before = match recovery.clean {
-        true => "after an orderly stop".to_owned(),
-        false => format!(
+    let before = match (recovery.opening, recovery.clean) {
+        (1, _) => "the first in this data directory".to_owned(),
+        (_, true) => "after an orderly stop".to_owned(),
+        (_, false) => format!(
             "after a kill or a crash; {} ({}) of the journal were read, {} of them new to the meta store",
             several(recovery.commits, "commit"),
             show_size(recovery.bytes),

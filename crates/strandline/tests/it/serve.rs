@@ -31,6 +31,7 @@ fn a_clean_stop_is_told_from_a_crash() {
     Server::start(&data).stop();
     let server = Server::start(&data);
     assert_eq!(server.status()["recovery"]["clean"], true);
+    assert_eq!(server.status()["recovery"]["opening"], 2);
     server.kill9();
     assert_eq!(Server::start(&data).status()["recovery"]["clean"], false);
 }
