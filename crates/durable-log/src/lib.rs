@@ -114,7 +114,7 @@ pub use log::{Appended, Log, Positions, SegmentInfo, Stats};
 #[doc(hidden)]
 pub use mutation::steps as mutation_steps;
 pub use options::{Options, Reads};
-pub use position::{Epoch, Location, Offset};
+pub use position::{Epoch, Landmark, Location, Offset};
 pub use read::{Record, RecordRef, Slice};
 pub use records::{Batch, BatchIter, Records};
 pub use recovery::{Recovery, Torn};

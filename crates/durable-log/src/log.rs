@@ -19,7 +19,7 @@ use crate::index_file;
 use crate::marker::{self, Marker};
 use crate::mutation::{self, Step};
 use crate::options::Options;
-use crate::position::{Epoch, Location, Offset};
+use crate::position::{Epoch, Landmark, Location, Offset};
 use crate::read::{RecordRef, Slice};
 use crate::records::{self, Batch, Records};
 use crate::recovery::{self, Recovered, Recovery};
@@ -173,7 +173,21 @@ impl Log {
     ///
     /// [`OpenError::Damaged`] and [`OpenError::UnknownVersion`] leave the directory as it was.
     pub fn open(host: &Host, dir: &Path, options: Options) -> Result<(Self, Recovery), OpenError> {
-        Self::open_or_begin(host, dir, options, None)
+        Self::open_or_begin(host, dir, options, None, None)
+    }
+
+    /// [`Log::open`] for who kept a [`Landmark`] of this log: after a crash, segments that end before the one that
+    /// it lies in are not checked again. As after an orderly close, damage to them is found by who reads it.
+    ///
+    /// A landmark that does not fit the log changes nothing: then all is checked. [`Recovery::reaches_landmark`] says
+    /// whether this is the log that it was taken in, with all that was before it.
+    pub fn open_from(
+        host: &Host,
+        dir: &Path,
+        options: Options,
+        landmark: Option<Landmark>,
+    ) -> Result<(Self, Recovery), OpenError> {
+        Self::open_or_begin(host, dir, options, None, landmark)
     }
 
     /// Begins a log in `dir`, where there is none, whose first record will have the offset `first`: it goes on
@@ -188,7 +202,7 @@ impl Log {
         options: Options,
         first: Offset,
     ) -> Result<Self, OpenError> {
-        Ok(Self::open_or_begin(host, dir, options, Some(first))?.0)
+        Ok(Self::open_or_begin(host, dir, options, Some(first), None)?.0)
     }
 
     fn open_or_begin(
@@ -196,6 +210,7 @@ impl Log {
         dir: &Path,
         options: Options,
         first: Option<Offset>,
+        landmark: Option<Landmark>,
     ) -> Result<(Self, Recovery), OpenError> {
         options.check()?;
         let io = |source| OpenError::Io { path: dir.to_owned(), source };
@@ -206,13 +221,13 @@ impl Log {
         let Some(lock) = host.disk.lock(&dir.join(LOCK_NAME)).map_err(io)? else {
             return Err(OpenError::Locked { dir: dir.to_owned() });
         };
-        Self::open_locked(host, dir, options, lock.into(), first)
+        Self::open_locked(host, dir, options, lock.into(), first, landmark)
     }
 
     /// Opens the log again in the directory that this handle has locked. This handle has ended.
     pub(crate) fn open_again(&self) -> Result<Self, OpenError> {
         let Core { host, dir, options, lock, .. } = &*self.core;
-        Ok(Self::open_locked(host, dir, options.clone(), Arc::clone(lock), None)?.0)
+        Ok(Self::open_locked(host, dir, options.clone(), Arc::clone(lock), None, None)?.0)
     }
 
     fn open_locked(
@@ -221,13 +236,15 @@ impl Log {
         options: Options,
         lock: Arc<dyn DirLock>,
         first: Option<Offset>,
+        landmark: Option<Landmark>,
     ) -> Result<(Self, Recovery), OpenError> {
         let io = |source| OpenError::Io { path: dir.to_owned(), source };
         let files = Files::new(host, options.open_files_max);
         // What a process that was killed left may be there and not be durable. Whatever is decided by a name
         // here, a cut above all, must still be so after a power cut.
         mutation::sync_dir(Step::SyncFound, host, dir).map_err(io)?;
-        let mut recovered = recovery::recover(&files, dir, options.before_sync.as_deref())?;
+        let asked = options.before_sync.as_deref();
+        let mut recovered = recovery::recover(&files, dir, asked, landmark)?;
         if let Some(first) = first {
             if recovered.report.segments > 0 {
                 return Err(io(std::io::ErrorKind::AlreadyExists.into()));
@@ -502,6 +519,19 @@ impl Log {
         let segments = self.core.segments();
         let describe = |segment: &Arc<Segment>| describe(segment, segment.end().unwrap_or(written));
         segments.files.iter().map(describe).collect()
+    }
+
+    /// The place behind the record before `up_to`, to be kept beside what was made of the records before it, for
+    /// [`Log::open_from`]. `None` when that record is not durable, or was trimmed.
+    pub fn landmark(&self, up_to: Offset) -> Option<Landmark> {
+        if up_to > self.core.published.durable() {
+            return None;
+        }
+        let segments = self.core.segments();
+        let holds = |segment: &&Arc<Segment>| segment.header.base.offset < up_to;
+        let segment = segments.files.iter().rev().find(holds)?;
+        let Header { number, salt, .. } = segment.header;
+        Some(Landmark { next: up_to, segment: number, salt })
     }
 
     /// Counters and sizes.

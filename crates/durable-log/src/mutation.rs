@@ -70,6 +70,7 @@ steps! {
     CheckSealedSize: "a sealed segment is as long as the next one says",
     CheckSealedEnd: "a sealed segment ends with the record before the next one",
     CheckSealed: "the frames of sealed segments are checked",
+    CheckLandmark: "a landmark counts in the segment that it was taken in",
     CheckClaims: "damage below the highest claim is an error",
     CheckClaimsBehind: "claims behind the damage count",
     RaiseEpoch: "an unclean opening begins an epoch",

@@ -141,5 +141,17 @@ impl fmt::Display for Epoch {
     }
 }
 
+/// A place in one log that was durable: tells that log, with all that was before the place, from any other, and
+/// from itself after an end that was lost or cut off. [`crate::Log::landmark`] takes one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Landmark {
+    /// One past the record that it lies behind.
+    pub next: Offset,
+    /// The segment that holds that record.
+    pub segment: u64,
+    /// That segment's random number; no other segment ever has the same.
+    pub salt: u64,
+}
+
 const _: () = assert!(size_of::<Offset>() == size_of::<u64>());
 const _: () = assert!(size_of::<Location>() == size_of::<u64>());

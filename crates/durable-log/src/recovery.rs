@@ -17,6 +17,9 @@
 //!
 //! In `list`: which segments there are. In `check`: what they hold. In `torn`: the end.
 //!
+//! Who kept a landmark of the log (`crate::position`) vouches for the segments before the one that it lies in: they
+//! were durable and had been checked, and are not checked again.
+//!
 //! An orderly close leaves a mark (`crate::marker`) with which all of this is skipped.
 
 pub(crate) mod check;
@@ -32,10 +35,10 @@ use crate::error::OpenError;
 use crate::files::Files;
 use crate::marker::Marker;
 use crate::mutation::{Step as LeftOut, left_out};
-use crate::position::{Epoch, Location};
+use crate::position::{Epoch, Landmark, Location};
 use crate::recovery::check::Tail;
 use crate::recovery::list::Found;
-use crate::segment::{Place, Segment};
+use crate::segment::{Header, Place, Segment};
 
 /// What opening a log found.
 #[derive(Clone, Debug)]
@@ -51,6 +54,8 @@ pub struct Recovery {
     pub segments: u64,
     /// The end that nobody was promised and that was cut off.
     pub torn: Option<Torn>,
+    /// The landmark that was given is one of this log, and all that was before it is there.
+    pub reaches_landmark: bool,
 }
 
 /// A torn tail: bytes after the last good frame that were never promised.
@@ -87,7 +92,14 @@ pub(crate) struct Recovered {
 impl Recovered {
     /// What opening finds in an empty directory.
     fn nothing(clean: bool, leftovers: Vec<PathBuf>) -> Self {
-        let report = Recovery { clean, records: 0, bytes: 0, segments: 0, torn: None };
+        let report = Recovery {
+            clean,
+            records: 0,
+            bytes: 0,
+            segments: 0,
+            torn: None,
+            reaches_landmark: false,
+        };
         Self {
             segments: Vec::new(),
             end: Place::default(),
@@ -116,6 +128,7 @@ pub(crate) fn recover(
     files: &Arc<Files>,
     dir: &Path,
     asked: Option<&dyn BeforeSync>,
+    landmark: Option<Landmark>,
 ) -> Result<Recovered, OpenError> {
     let host = &files.host;
     let Found { mut segments, leftovers, unfinished } = list::find(files, dir)?;
@@ -127,15 +140,10 @@ pub(crate) fn recover(
         (mark.segment == last.header.number && mark.salt == last.header.salt)
             || left_out(LeftOut::CheckMarkedSegment)
     });
+    let landmark = landmark.filter(|landmark| is_known(landmark, &segments, &last));
     let (end, newest_ms, tail) = match &marker {
         Some(marker) => (check::check_marked(&last, marker)?, marker.newest_ms, None),
-        None => {
-            let mut tail = check::check_all(&segments, &last)?;
-            if let Some(asked) = asked {
-                before_sync::check_recovered(asked, &last, &mut tail)?;
-            }
-            (tail.end, tail.newest_ms, Some(tail))
-        }
+        None => check_unmarked(&segments, &last, landmark, asked)?,
     };
     last.close_file();
     // Nothing was changed so far, and from here on nothing is refused.
@@ -157,6 +165,7 @@ pub(crate) fn recover(
         bytes: end.at.get() - first.at.get(),
         segments: segments.len() as u64 + 1,
         torn,
+        reaches_landmark: landmark.is_some_and(|landmark| landmark.next <= end.offset),
     };
     let newest_ms = newest_ms.max(last.header.newest_ms);
     // Without an orderly close, records may be gone that somebody saw.
@@ -184,6 +193,31 @@ pub(crate) fn recover(
     }
     recovered.segments.push(last);
     Ok(recovered)
+}
+
+/// The end of a log that was not closed in order, the latest time before it, and what is behind it.
+fn check_unmarked(
+    segments: &[Arc<Segment>],
+    last: &Segment,
+    landmark: Option<Landmark>,
+    asked: Option<&dyn BeforeSync>,
+) -> Result<(Place, i64, Option<Tail>), OpenError> {
+    let mut tail = check::check_all(segments, last, landmark)?;
+    if let Some(asked) = asked {
+        before_sync::check_recovered(asked, last, &mut tail)?;
+    }
+    Ok((tail.end, tail.newest_ms, Some(tail)))
+}
+
+/// Whether the record before a landmark is one of these segments, as far as their headers, and their ends if they are
+/// sealed, say.
+fn is_known(landmark: &Landmark, segments: &[Arc<Segment>], last: &Arc<Segment>) -> bool {
+    segments.iter().chain([last]).any(|segment| {
+        let Header { number, salt, base, .. } = segment.header;
+        ((number, salt) == (landmark.segment, landmark.salt) || left_out(LeftOut::CheckLandmark))
+            && base.offset < landmark.next
+            && segment.end().is_none_or(|end| landmark.next <= end.offset)
+    })
 }
 
 fn size_of_file(segment: &Segment) -> Result<u64, OpenError> {

@@ -25,6 +25,7 @@ pub(super) const HINTS: &[Hint] = &[
         &["SyncMark", "SyncNameOfMark"],
     ),
     notices("crashes::what_opening_removed_does_not_come_back", &["SyncTidy"]),
+    notices("landmarks::a_landmark_of_another_log_changes_nothing", &["CheckLandmark"]),
     notices("damage::a_damaged_mark_of_a_close_only_costs_work", &["CheckMark"]),
     notices("damage::a_log_shorter_than_its_mark_of_a_close_is_an_error", &["CheckMarkedSize"]),
     notices("damage::a_missing_segment_in_the_middle_is_an_error", &["CheckMissing"]),

@@ -12,7 +12,7 @@ use crate::error::OpenError;
 use crate::frame;
 use crate::marker::Marker;
 use crate::mutation::{Step as LeftOut, left_out};
-use crate::position::{Location, Offset};
+use crate::position::{Landmark, Location, Offset};
 use crate::recovery::{damaged, io_error, size_of_file};
 use crate::segment::{Place, Segment};
 use crate::sync::atomic::{AtomicUsize, Ordering};
@@ -50,10 +50,17 @@ pub(super) fn check_marked(last: &Segment, marker: &Marker) -> Result<Place, Ope
     Ok(marker.end)
 }
 
-/// Checks every frame of all segments, of which all but the last are sealed.
-pub(super) fn check_all(segments: &[Arc<Segment>], last: &Segment) -> Result<Tail, OpenError> {
-    let sealed: Vec<_> =
-        segments.iter().filter(|segment| segment.end().is_some()).map(Arc::clone).collect();
+/// Checks every frame of all segments, of which all but the last are sealed, from the one on in which the landmark
+/// lies.
+pub(super) fn check_all(
+    segments: &[Arc<Segment>],
+    last: &Segment,
+    landmark: Option<Landmark>,
+) -> Result<Tail, OpenError> {
+    let first = landmark.map_or(0, |landmark| landmark.segment);
+    let is_unchecked =
+        |segment: &&Arc<Segment>| segment.end().is_some() && segment.header.number >= first;
+    let sealed: Vec<_> = segments.iter().filter(is_unchecked).map(Arc::clone).collect();
     let bytes_of = |segment: &Arc<Segment>| {
         segment.end().map_or(0, |end| end.at.get() - segment.header.base.at.get())
     };

@@ -14,6 +14,7 @@ mod forged;
 mod gate;
 mod hostile;
 mod inspection;
+mod landmarks;
 mod model;
 mod mutated;
 #[cfg(feature = "mutation")]
