@@ -246,9 +246,9 @@ pub(crate) struct Recovery {
     pub(crate) opening: u64,
     /// Whether the server before had stopped cleanly.
     pub(crate) clean: bool,
-    /// Commits that the journal held.
+    /// Commits of the journal that were read.
     pub(crate) commits: u64,
-    /// Bytes of the journal that were read.
+    /// Bytes of those commits.
     pub(crate) bytes: u64,
     /// Commits that the meta store lacked and got.
     pub(crate) replayed: u64,

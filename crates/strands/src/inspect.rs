@@ -4,8 +4,10 @@ use block_store::{BlockName, BlockStore};
 
 use crate::commit::{self, RawOp};
 use crate::frames::StreamError;
+use crate::index_file::{self, Header, IndexFileError};
 use crate::ledger::{self, Entry};
 use crate::owner::Owner;
+use crate::pieces::Piece;
 use crate::root::{Root, RootError};
 use crate::types::{Position, StoreId, StrandId, Table};
 
@@ -223,6 +225,70 @@ pub fn inspect_ledger(
 /// A sentence that says what is wrong, and where.
 pub fn inspect_owner(content: &[u8]) -> Result<(StoreId, u64, i64), String> {
     Owner::decode(content).map(|owner| (owner.store, owner.epoch, owner.time_ms))
+}
+
+/// A checkpoint of the journal's index, as far as it is of interest to people.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InspectedIndex {
+    /// Whose journal it is of.
+    pub store: StoreId,
+    /// It holds the pieces that commits before this one wrote, ...
+    pub position: Position,
+    /// ... less some that commits before this one took away.
+    pub reached: Position,
+    /// The journal's segment that holds the commit before `reached`.
+    pub segment: u64,
+    /// How many strands have pieces.
+    pub strands: u64,
+    /// How many pieces there are.
+    pub pieces: u64,
+    /// How many bytes of strands they are.
+    pub bytes: u64,
+}
+
+/// Bytes of a strand that one commit wrote into the journal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InspectedPiece {
+    /// Which strand.
+    pub strand: StrandId,
+    /// Where in it.
+    pub start: u64,
+    /// How many bytes.
+    pub len: u32,
+    /// Where in the journal.
+    pub at: durable_log::Location,
+    /// The commit that wrote them.
+    pub written: Position,
+}
+
+/// Shows the pieces in the bytes of an index file, which are checked, and what the file says of itself.
+///
+/// # Errors
+///
+/// [`IndexFileError`] with the byte that is wrong; what was shown until then may be anything.
+pub fn inspect_index(
+    bytes: &[u8],
+    mut visit: impl FnMut(InspectedPiece),
+) -> Result<InspectedIndex, IndexFileError> {
+    let header = index_file::decode_header(bytes)?;
+    let Header { store, position, landmark } = header;
+    let (mut strands, mut pieces, mut strand_bytes, mut last) = (0, 0, 0, None);
+    index_file::decode_pieces(bytes, &header, |placed| {
+        let Piece { len, at, written } = placed.piece;
+        strands += u64::from(last.replace(placed.strand) != Some(placed.strand));
+        pieces += 1;
+        strand_bytes += u64::from(len);
+        visit(InspectedPiece { strand: placed.strand, start: placed.start, len, at, written });
+    })?;
+    Ok(InspectedIndex {
+        store,
+        position,
+        reached: Position::of(landmark.next),
+        segment: landmark.segment,
+        strands,
+        pieces,
+        bytes: strand_bytes,
+    })
 }
 
 fn of_raw<'a>(record: &'a [u8], op: RawOp<'a>) -> InspectedOp<'a> {

@@ -15,6 +15,8 @@
 //!   (`extents.rs` says where); `read.rs` finds them again, and `cached.rs` keeps what was used lately.
 //! - Blocks that nobody needs are found and deleted by `collect.rs`; `compact.rs` rewrites those of which
 //!   little lives.
+//! - `index_checkpoint.rs` keeps what `pieces.rs` holds in a file from time to time (`index_file.rs`), so that a
+//!   start need not read all of the journal.
 //! - `recover.rs` builds all of it from the journal and the meta store, at every start.
 //!
 //! Invariants: state changes in a journal append and nowhere else; nothing lower is deleted before what
@@ -33,6 +35,8 @@ mod error;
 mod extents;
 mod frames;
 mod fsck;
+mod index_checkpoint;
+mod index_file;
 mod inspect;
 mod ledger;
 mod options;
@@ -63,9 +67,10 @@ pub use commit::Commit;
 pub use error::{CollectError, CommitError, OpenError, ReadError};
 pub use frames::StreamError;
 pub use fsck::{Checked, FsckInput, FsckProgress, delete_unnamed, fsck};
+pub use index_file::{FILE_BYTES_MAX as INDEX_FILE_BYTES_MAX, IndexFileError};
 pub use inspect::{
-    InspectLedgerError, InspectedEntry, InspectedOp, InspectedRoot, inspect_commit, inspect_ledger,
-    inspect_owner, inspect_root,
+    InspectLedgerError, InspectedEntry, InspectedIndex, InspectedOp, InspectedPiece, InspectedRoot,
+    inspect_commit, inspect_index, inspect_ledger, inspect_owner, inspect_root,
 };
 pub use options::Options;
 pub use owner::OwnerError;

@@ -26,6 +26,9 @@ pub struct Options {
     pub overlay_bytes_max: usize,
     /// How long writers wait at these limits; then their commits fail.
     pub admit_patience: Duration,
+    /// A checkpoint of the journal's index is taken whenever so many bytes of journal came since the last one: a
+    /// start reads about as much at most.
+    pub checkpoint_every_bytes: u64,
     /// Memory for bytes of blocks that were read or packed lately; 0: none.
     pub cache_bytes: u64,
     /// Payload of this size goes into a block of its own where that pays: see `stage_above_journal_bytes`.
@@ -54,6 +57,7 @@ impl Default for Options {
             journal_pieces_max: 1_000_000,
             overlay_bytes_max: 64 << 20,
             admit_patience: Duration::from_secs(60),
+            checkpoint_every_bytes: 256 << 20,
             cache_bytes: 128 << 20,
             stage_bytes: 256 << 10,
             stage_above_journal_bytes: 512 << 20,

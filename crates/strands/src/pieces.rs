@@ -7,15 +7,16 @@
 //! Invariant: whatever the journal holds for a byte is newer than whatever a block holds for it, because
 //! packing takes pieces out ([`Pieces::packed`]) only in the commit that says where they went.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use durable_log::Location;
 
 use crate::types::{Position, StrandId};
 
 #[derive(Debug, Default)]
+#[cfg_attr(test, derive(PartialEq, Eq))]
 pub(crate) struct Pieces {
-    strands: HashMap<StrandId, BTreeMap<u64, Piece>>,
+    strands: BTreeMap<StrandId, BTreeMap<u64, Piece>>,
     count: usize,
     bytes: u64,
 }
@@ -74,20 +75,44 @@ impl Pieces {
 
     /// Everything that commits before `before` wrote, by strand and start.
     pub(crate) fn written_before(&self, before: Position) -> Vec<Placed> {
-        let mut found: Vec<_> = self
-            .strands
-            .iter()
-            .flat_map(|(strand, pieces)| {
-                pieces.iter().map(|(start, piece)| Placed {
-                    strand: *strand,
-                    start: *start,
-                    piece: *piece,
-                })
-            })
-            .filter(|placed| placed.piece.written < before)
-            .collect();
-        found.sort_unstable_by_key(|placed| (placed.strand, placed.start));
+        let mut found = Vec::new();
+        self.page((StrandId::from_raw(0), 0), usize::MAX, |placed| {
+            if placed.piece.written < before {
+                found.push(placed);
+            }
+        });
         found
+    }
+
+    /// Shows at most `limit` pieces from the place `from` on, by strand and start; returns where to go on.
+    pub(crate) fn page(
+        &self,
+        from: (StrandId, u64),
+        limit: usize,
+        mut show: impl FnMut(Placed),
+    ) -> Option<(StrandId, u64)> {
+        let mut left = limit;
+        for (strand, pieces) in self.strands.range(from.0..) {
+            let first = if *strand == from.0 { from.1 } else { 0 };
+            for (start, piece) in pieces.range(first..) {
+                if left == 0 {
+                    return Some((*strand, *start));
+                }
+                left -= 1;
+                show(Placed { strand: *strand, start: *start, piece: *piece });
+            }
+        }
+        None
+    }
+
+    /// Takes on all pieces of a strand that has none, by their starts, in order; none overlaps another.
+    pub(crate) fn fill(&mut self, strand: StrandId, pieces: Vec<(u64, Piece)>) {
+        if pieces.is_empty() {
+            return;
+        }
+        self.count += pieces.len();
+        self.bytes += pieces.iter().map(|(_, piece)| u64::from(piece.len)).sum::<u64>();
+        self.strands.insert(strand, pieces.into_iter().collect());
     }
 
     /// Whether there are the same bytes of the same strands, however they are cut and wherever they lie.

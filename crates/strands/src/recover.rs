@@ -1,8 +1,9 @@
 //! Starting: the only way is recovery; a clean stop only makes it short.
 //!
-//! The journal is scanned once. Every commit rebuilds the index of what lies in the journal; rows of
-//! commits that the meta store has not seen are brought into it. Everything that the journal recovered
-//! is durable when it opens, so the view may take all of it.
+//! The journal is scanned once, from where the last checkpoint of its index was taken (`index_checkpoint.rs`) or from its
+//! beginning. Every commit rebuilds the index of what lies in the journal; rows of commits that the meta store has
+//! not seen are brought into it. Everything that the journal recovered is durable when it opens, so the
+//! view may take all of it.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,12 +11,13 @@ use std::sync::Arc;
 
 use block_store::BlockStore;
 use bytes::Bytes;
-use durable_log::{Location, Log, Record, Torn};
+use durable_log::{Location, Log, Offset, Record, Torn};
 use host::{Host, SystemRun};
 use meta_store::{Applied, Batch, MetaStore};
 
 use crate::commit::{self, Commit, RawOp};
 use crate::error::{OpenError, ReadError};
+use crate::index_checkpoint::{Found, Start};
 use crate::options::Options;
 use crate::pack::removed_strands;
 use crate::pieces::{Piece, Pieces};
@@ -35,8 +37,14 @@ pub struct Recovery {
     pub clean: bool,
     /// Commits that the journal held.
     pub commits: u64,
-    /// Bytes that were scanned.
+    /// Bytes that it held, frame headers included.
     pub bytes: u64,
+    /// Where the checkpoint of its index was taken that the start began with; `None`: there was none that fits.
+    pub checkpoint: Option<Position>,
+    /// Commits that were read to bring index and rows up to its end.
+    pub scanned: u64,
+    /// Bytes of those commits.
+    pub scanned_bytes: u64,
     /// Commits whose rows the meta store lacked.
     pub replayed: u64,
     /// An unacknowledged tail that was cut and kept aside.
@@ -54,35 +62,33 @@ pub(crate) fn open(
     options: Options,
 ) -> Result<Shared, OpenError> {
     let total_bytes = disk_bytes(&host, dir)?;
-    let (log, found) = Log::open(&host, dir, options.log_on(total_bytes))?;
-    let positions = log.positions();
-    let applied = Position::new(meta.applied().0);
-    let (start, end) = (Position::of(positions.start), Position::of(positions.appended));
-    if applied > end {
-        return Err(OpenError::ViewAhead { applied, end });
-    }
-    let (applied, rebuilt) = if applied < start {
-        let rebuilt = rebuild(&log, dir, &*meta, &*blocks, applied)?;
-        (rebuilt.position, Some(rebuilt))
-    } else {
-        (applied, None)
-    };
-    let mut replay = Replay::new(dir, &*meta, applied);
-    replay.scan(&log)?;
-    replay.flush(end)?;
-    let Replay { pieces, replayed, .. } = replay;
+    let checkpoint = Found::read(&host, dir, options.store_id);
+    let landmark = checkpoint.as_ref().map(Found::landmark);
+    let (log, found) = Log::open_from(&host, dir, options.log_on(total_bytes), landmark)?;
+    let (applied, rebuilt) = view_position(&log, dir, &*meta, &*blocks)?;
+    let checkpoint =
+        checkpoint.and_then(|checkpoint| checkpoint.into_pieces(&log, dir, found.reaches_landmark));
+    let position = checkpoint.as_ref().map(|checkpoint| checkpoint.position);
+    let replay = read_journal(&log, dir, &*meta, applied, checkpoint)?;
+    #[cfg(test)]
+    crate::tests::index_checkpoint::check_against_full_scan(&log, &replay.pieces);
+    let Replay { pieces, replayed, scanned, scanned_bytes, scanned_from, .. } = replay;
     let recovery = Recovery {
         clean: found.clean,
         commits: found.records,
         bytes: found.bytes,
+        checkpoint: position,
+        scanned,
+        scanned_bytes,
         replayed,
         torn: found.torn,
         rebuilt,
     };
+    let since_checkpoint = scanned_from.unwrap_or_else(|| end_of(&log));
     let now = host.clock.monotonic();
     let unpacked_since = (pieces.count() > 0).then_some(now);
     let state = State { pieces, unpacked_since, ..State::default() };
-    let fresh = end == Position::START;
+    let fresh = log.positions().appended == Offset::ZERO;
     let (opening, mint) = next_opening(&host, &*meta, recovery.clean || fresh)?;
     let shared = Shared::new(
         host,
@@ -96,8 +102,49 @@ pub(crate) fn open(
         opening,
         mint,
     );
+    shared.checkpointing.begin(since_checkpoint, shared.options.checkpoint_every_bytes);
     announce(&shared)?;
     Ok(shared)
+}
+
+/// Up to where the meta store has the journal's rows, after it was rebuilt if it has none.
+fn view_position(
+    log: &Log,
+    dir: &Path,
+    meta: &dyn MetaStore,
+    blocks: &dyn BlockStore,
+) -> Result<(Position, Option<Rebuilt>), OpenError> {
+    let positions = log.positions();
+    let applied = Position::new(meta.applied().0);
+    let (start, end) = (Position::of(positions.start), Position::of(positions.appended));
+    if applied > end {
+        return Err(OpenError::ViewAhead { applied, end });
+    }
+    if applied >= start {
+        return Ok((applied, None));
+    }
+    let rebuilt = rebuild(log, dir, meta, blocks, applied)?;
+    Ok((rebuilt.position, Some(rebuilt)))
+}
+
+/// Brings the index of a checkpoint, or an empty one, and the meta store's rows up to the journal's end.
+fn read_journal<'a>(
+    log: &Log,
+    dir: &'a Path,
+    meta: &'a dyn MetaStore,
+    applied: Position,
+    checkpoint: Option<Start>,
+) -> Result<Replay<'a>, OpenError> {
+    let positions = log.positions();
+    let (start, end) = (Position::of(positions.start), Position::of(positions.appended));
+    let mut replay = Replay::new(dir, meta, applied);
+    let mut first = start;
+    if let Some(checkpoint) = checkpoint {
+        first = replay.begin_with(checkpoint).min(applied).max(start);
+    }
+    replay.scan(log, first)?;
+    replay.flush(end)?;
+    Ok(replay)
 }
 
 /// Rebuilds a meta store that lacks what the journal has let go, if it is empty.
@@ -118,6 +165,11 @@ fn rebuild(
         "the meta store is empty and the journal is not; it is rebuilt from the block store"
     );
     restore::rebuild(log, dir, meta, blocks).map_err(behind)
+}
+
+/// Where the next commit goes.
+fn end_of(log: &Log) -> Location {
+    log.segments().last().map_or(Location::new(0), |last| last.end)
 }
 
 /// Size of the disk that `dir` is or will be on.
@@ -151,17 +203,42 @@ pub(crate) struct Replay<'a> {
     rows: BTreeMap<(Table, Bytes), Option<Vec<u8>>>,
     rows_bytes: usize,
     replayed: u64,
+    /// Pieces of commits before this one were there to begin with.
+    indexed: Position,
+    scanned: u64,
+    scanned_bytes: u64,
+    /// Where the first commit lies that was scanned.
+    scanned_from: Option<Location>,
 }
 
 impl<'a> Replay<'a> {
     pub(crate) fn new(dir: &'a Path, meta: &'a dyn MetaStore, applied: Position) -> Self {
-        let pieces = Pieces::default();
-        Self { dir, meta, applied, pieces, rows: BTreeMap::new(), rows_bytes: 0, replayed: 0 }
+        Self {
+            dir,
+            meta,
+            applied,
+            pieces: Pieces::default(),
+            rows: BTreeMap::new(),
+            rows_bytes: 0,
+            replayed: 0,
+            indexed: Position::START,
+            scanned: 0,
+            scanned_bytes: 0,
+            scanned_from: None,
+        }
     }
 
-    fn scan(&mut self, log: &Log) -> Result<(), OpenError> {
+    /// Takes on the pieces of a checkpoint; returns its position.
+    fn begin_with(&mut self, checkpoint: Start) -> Position {
+        self.pieces = checkpoint.pieces;
+        self.indexed = checkpoint.position;
+        self.indexed
+    }
+
+    /// Applies the commits from `from` on.
+    pub(crate) fn scan(&mut self, log: &Log, from: Position) -> Result<(), OpenError> {
         let failed = |error: durable_log::ReadError| ReadError::Failed(error.to_string());
-        let mut records = log.iter(log.positions().start).map_err(failed)?;
+        let mut records = log.iter(from.offset()).map_err(failed)?;
         while let Some(record) = records.next().map_err(failed)? {
             self.record(&record)?;
         }
@@ -175,6 +252,9 @@ impl<'a> Replay<'a> {
             OpenError::Commit { path: self.dir.to_owned(), position: at, why: error.to_string() }
         })?;
         self.replayed += u64::from(is_new);
+        self.scanned += 1;
+        self.scanned_bytes += record.bytes.len() as u64;
+        self.scanned_from.get_or_insert(record.at);
         if self.has_enough_rows() {
             self.flush(Position::new(at.get() + 1))?;
         }
@@ -189,6 +269,7 @@ impl<'a> Replay<'a> {
             }
             RawOp::Delete { table, key } if is_new => self.row(table, key, None),
             RawOp::Put { .. } | RawOp::Delete { .. } => {}
+            _ if at < self.indexed => {}
             RawOp::Write { strand, offset, at: payload, len } => {
                 let piece = Piece { len, at: record.plus(payload.into()), written: at };
                 self.pieces.write(strand, offset, piece);

@@ -20,6 +20,7 @@ use crate::collect::{BlockMint, Collection, Pace};
 use crate::commit::{Commit, Op};
 use crate::error::{CommitError, ReadError};
 use crate::extents::{self, Rows};
+use crate::index_checkpoint::Checkpointing;
 use crate::options::Options;
 use crate::overlay::{Overlay, RowChange};
 use crate::owner::Ownership;
@@ -53,6 +54,7 @@ pub(crate) struct Shared {
     pub(crate) pack_wake: Condvar,
     /// Set while a wish is under way, so that writers need not take the lock for each.
     pub(crate) pack_hinted: AtomicBool,
+    pub(crate) checkpointing: Checkpointing,
     /// One round of packing at a time.
     pub(crate) packing: Mutex<()>,
     pub(crate) pack_stats: Mutex<PackStats>,
@@ -169,6 +171,7 @@ impl Shared {
             pack_wanted: Mutex::new(false),
             pack_wake: Condvar::new(),
             pack_hinted: AtomicBool::new(false),
+            checkpointing: Checkpointing::default(),
             packing: Mutex::new(()),
             pack_stats: Mutex::default(),
             collection: Mutex::default(),
@@ -225,6 +228,7 @@ impl Shared {
         let now = self.host.clock.monotonic();
         let payload = appended.at.plus(head.len() as u64);
         let at = Position::of(appended.first);
+        self.checkpointing.note(appended.at, self.options.checkpoint_every_bytes);
         state.apply(std::mem::take(commit), at, payload, now, self.cache.as_ref());
         Ok(Position::of(appended.next))
     }

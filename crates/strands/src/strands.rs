@@ -32,7 +32,7 @@ pub struct Strands {
     workers: Arc<Workers>,
 }
 
-/// The threads behind a [`Strands`]: committer, applier, packer, collector.
+/// The threads behind a [`Strands`]: committer, applier, packer, checkpointer, collector.
 #[derive(Debug)]
 struct Workers {
     shared: Arc<Shared>,
@@ -58,6 +58,7 @@ impl Strands {
         workers.start("committer", |shared| shared.log.run_committer())?;
         workers.start("applier", |shared| shared.run_applier())?;
         workers.start("packer", |shared| shared.run_packer())?;
+        workers.start("checkpointer", |shared| shared.run_checkpointer())?;
         workers.start("collector", collect::run_collector)?;
         if shared.cache.is_some() {
             workers.start("read-ahead", |shared| shared.run_read_ahead())?;
@@ -78,6 +79,10 @@ impl Strands {
         self.shared
             .settle_view(Position::of(durable))
             .map_err(|error| CommitError::Failed(error.to_string()))?;
+        // The mark of the close makes the names in its directory durable, this one's among them.
+        if let Err(error) = self.shared.checkpoint_index() {
+            tracing::warn!(%error, "no checkpoint of the journal's index; the next start reads the journal");
+        }
         self.shared.log.clone().close().map_err(sync_error)
     }
 
@@ -315,6 +320,7 @@ impl Workers {
         // Under the lock, so that a thread that is about to wait sees the flag or gets the call.
         drop(lock(&self.shared.pack_wanted));
         self.shared.pack_wake.notify_all();
+        self.shared.checkpointing.stop();
         self.shared.progress.notify_waiters();
         if let Some(cache) = &self.shared.cache {
             cache.wake_to_stop();

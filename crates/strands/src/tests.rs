@@ -29,6 +29,7 @@ mod failed_sync;
 mod forgotten_sync;
 mod fsck;
 mod full_disk;
+pub(crate) mod index_checkpoint;
 mod one_moment;
 mod outage;
 mod owner;
@@ -80,6 +81,7 @@ enum Step {
         key: u8,
     },
     Pack,
+    Checkpoint,
     Sync,
     Reopen {
         clean: bool,
@@ -170,7 +172,7 @@ impl Model {
                 self.rows.remove([key].as_slice());
                 commit.delete(ROWS, vec![key]);
             }
-            Step::Pack | Step::Sync | Step::Reopen { .. } => return None,
+            Step::Pack | Step::Checkpoint | Step::Sync | Step::Reopen { .. } => return None,
         }
         Some(commit)
     }
@@ -241,6 +243,7 @@ fn any_step() -> impl Strategy<Value = Step> {
         3 => (any::<u8>(), any::<u8>()).prop_map(|(key, value)| Step::Put { key: key % 16, value }),
         2 => any::<u8>().prop_map(|key| Step::Delete { key: key % 16 }),
         2 => Just(Step::Pack),
+        2 => Just(Step::Checkpoint),
         2 => Just(Step::Sync),
         1 => any::<bool>().prop_map(|clean| Step::Reopen { clean }),
     ]
@@ -258,6 +261,7 @@ proptest! {
         for step in &steps {
             match step {
                 Step::Pack => strands.pack_now().unwrap(),
+                Step::Checkpoint => strands.shared.checkpoint_index().unwrap(),
                 Step::Sync => strands.commit(Commit::new()).unwrap().wait_durable().unwrap(),
                 Step::Reopen { clean } => {
                     if *clean {

@@ -80,8 +80,8 @@ impl Admin {
         api::Recovery {
             opening: opening.epoch,
             clean: found.clean,
-            commits: found.commits,
-            bytes: found.bytes,
+            commits: found.scanned,
+            bytes: found.scanned_bytes,
             replayed: found.replayed,
             torn: found.torn.as_ref().map(|torn| api::Torn {
                 file: torn.path.to_string_lossy().into_owned(),

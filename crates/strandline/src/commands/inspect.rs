@@ -6,6 +6,7 @@
 //!
 //! Not here: the meta store's own files, which are its engine's (`strandline status` shows how far it is).
 
+mod index;
 mod journal;
 mod object;
 mod tables;
@@ -107,6 +108,7 @@ fn print_known(host: &Host, path: &Path, json: bool, out: &mut Out) -> Result<()
     Ok(match &magic[..read] {
         magic if magic.starts_with(b"sl.block") => print_block(path, &file, json, out),
         magic if magic.starts_with(b"sl.objct") => object::print(path, &file, json, out),
+        magic if magic.starts_with(b"sl.index") => index::print(path, &file, json, out),
         magic if magic.starts_with(b"strndend") => journal::print_marker(host, path, json, out),
         magic if magic.starts_with(b"strndlow") => journal::print_start(host, path, json, out),
         magic if magic.starts_with(b"strndidx") => journal::print_index(host, path, json, out),

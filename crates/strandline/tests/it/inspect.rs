@@ -294,6 +294,27 @@ fn a_strangers_file_is_refused() {
 }
 
 #[test]
+fn a_checkpoint_of_the_journals_index_shows_its_pieces() {
+    let (_temp, data) = fresh();
+    let server = Server::start(&data);
+    server.run_with_input(&["produce", "t"], b"one\ntwo\n");
+    server.stop();
+    let path = data.join("journal/index");
+    let text = shown(&path);
+    assert!(text.contains("checkpoint of the journal's index, format version 1"), "{text}");
+    assert!(text.lines().nth(1).unwrap().contains(" bytes 0.."), "{text}");
+    let index = json(&path);
+    assert_eq!(index["kind"], "index-checkpoint");
+    assert_eq!(index["position"], index["reached"]);
+    let pieces = index["pieces"].as_array().unwrap();
+    assert!(pieces.iter().all(|piece| piece["bytes"].as_u64() > Some(0)) && !pieces.is_empty());
+    let mut bytes = std::fs::read(&path).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    refused(&path, "offset 12: it does not match its checksum");
+}
+
+#[test]
 fn every_file_of_a_data_directory_is_known() {
     let (_temp, data) = fresh();
     let server = Server::start_with(&data, &["--pack-after", "1s"]);

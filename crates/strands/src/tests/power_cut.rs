@@ -196,7 +196,8 @@ pub(super) fn live(
     live_checked(strands, (first, model), steps, excused, &|_, _| {})
 }
 
-/// [`live`], with a look at the state after each step. A round of packing that fails does not end it.
+/// [`live`], with a look at the state after each step. A round of packing or a checkpoint that fails does not end
+/// it.
 pub(super) fn live_checked(
     strands: &Strands,
     (first, mut model): (u64, Model),
@@ -210,7 +211,7 @@ pub(super) fn live_checked(
         let done = take(strands, &mut model, step, &mut life);
         if let Err(error) = done {
             assert!(excused(&error), "{error}");
-            if !matches!(step, Step::Pack) {
+            if !matches!(step, Step::Pack | Step::Checkpoint) {
                 break;
             }
         }
@@ -228,6 +229,10 @@ pub(super) fn take(
 ) -> Result<(), CommitError> {
     match step {
         Step::Pack => strands.pack_now(),
+        Step::Checkpoint => {
+            let taken = strands.shared.checkpoint_index();
+            taken.map_err(|error| CommitError::Failed(error.to_string()))
+        }
         Step::Sync | Step::Reopen { .. } => {
             let ticket = strands.commit(Commit::new())?;
             let position = ticket.position();
