@@ -23,6 +23,7 @@ mod produce;
 mod raw;
 mod reads;
 mod recovery;
+mod reopen;
 mod retention;
 mod sync;
 mod transfer;
@@ -68,6 +69,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Row> {
         &mixed::EXTRA_ROWS,
         &cold::ROWS,
         &recovery::EXTRA_ROWS,
+        &reopen::ROWS,
         &follow::ROWS,
         &follow_process::ROWS,
         &raw::ROWS,
