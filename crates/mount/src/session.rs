@@ -1,12 +1,13 @@
 //! Making a mount, and its life.
 
 use std::io;
+use std::mem::{ManuallyDrop, replace};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::thread::available_parallelism;
+use std::thread::{JoinHandle, available_parallelism};
 
 use file_tree::FileTree;
-use fuser::{Config, MountOption, Session, SessionACL};
+use fuser::{BackgroundSession, Config, MountOption, Session, SessionACL};
 use host::{Host, OpenMode};
 use rustix::fs::{Access, Mode, OFlags};
 use rustix::io::Errno;
@@ -103,17 +104,33 @@ pub fn mount(
     check(dir)?;
     let failed = |source: io::Error| explain(dir, source);
     let door = Door::new(tree, Handle::current());
+    let nobody = host::spawn("mounted", || Ok(())).map_err(failed)?;
     let session = Session::new(door, dir, &config(options)).map_err(failed)?;
+    let session = session.spawn().map_err(failed)?;
     let (sender, ended) = watch::channel(None);
-    let serving = move || {
-        let outcome = session.run().map_err(|error| error.to_string());
+    let waiting = move || {
+        let outcome = wait_for(session, nobody).map_err(|error| error.to_string());
         sender.send_replace(Some(outcome));
     };
-    host::spawn("mount", serving).map_err(failed)?;
+    host::spawn("mount", waiting).map_err(failed)?;
     if let Err(error) = enlarge_readahead(dir) {
         tracing::debug!(%error, "the kernel keeps its readahead");
     }
     Ok(Mounted { dir: dir.to_owned(), ended })
+}
+
+/// Waits until a session ends, with `nobody` in the place of its thread.
+///
+/// A session ends well when its mount is gone. fuser (0.18) unmounts once more when it drops such a session, and so takes
+/// away what is mounted at that place by then, or what was there before; so it is never dropped, at the price of two
+/// open files for as long as the process lives.
+fn wait_for(mut session: BackgroundSession, nobody: JoinHandle<io::Result<()>>) -> io::Result<()> {
+    let outcome = replace(&mut session.guard, nobody).join();
+    let outcome = outcome.unwrap_or_else(|_| Err(io::Error::other("the mount's thread panicked")));
+    if outcome.is_ok() {
+        let _kept = ManuallyDrop::new(session);
+    }
+    outcome
 }
 
 impl Mounted {

@@ -49,6 +49,31 @@ fn a_mount_ends_by_unmount_and_wait_returns() {
 }
 
 #[test]
+fn an_unmount_takes_nothing_else_away_that_is_mounted_there() {
+    if !can_mount() {
+        return;
+    }
+    if !rustix::process::geteuid().is_root() {
+        println!("skipped: only root can mount a second file system");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let other = || {
+        rustix::mount::mount("other", dir.path(), "tmpfs", MountFlags::empty(), None).unwrap();
+    };
+    let runtime = Runtime::new().unwrap();
+    let _runtime = runtime.enter();
+    other();
+    let mounted = mount::mount(Arc::new(Model::new()), dir.path(), &Options::new("upper")).unwrap();
+    assert_eq!(mounted.unmount().unwrap(), Unmounted::Now);
+    runtime.block_on(mounted.wait()).unwrap();
+    drop(mounted);
+    // What was below is there, once.
+    rustix::mount::unmount(dir.path(), rustix::mount::UnmountFlags::empty()).unwrap();
+    assert!(rustix::mount::unmount(dir.path(), rustix::mount::UnmountFlags::empty()).is_err());
+}
+
+#[test]
 fn a_mount_in_use_ends_when_it_is_unused() {
     let Some(lab) = Lab::new() else { return };
     fs::write(lab.path("a"), "in use").unwrap();
