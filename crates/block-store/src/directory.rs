@@ -280,6 +280,10 @@ impl BlockStore for Directory {
         walked.map_err(|(path, source)| ListError::Io { path, source })
     }
 
+    fn hint(&self, names: &[BlockName]) {
+        names.iter().for_each(|name| self.files.will_need(*name));
+    }
+
     fn objects(&self) -> &dyn Objects {
         &self.objects
     }

@@ -6,9 +6,14 @@
 //!                                             /NAME.tmp     a block being written
 //! ```
 //!
-//! Not here: writing, which is durable or not as its owner needs; open handles (`handles`).
+//! Not here: writing, which is durable or not as its owner needs; open handles (`handles`), memory for answers (`buffers`), what is known of
+//! a block's pages (`pages`).
 
+mod buffers;
 mod handles;
+mod pages;
+#[cfg(test)]
+mod tests;
 
 use std::io;
 use std::ops::{ControlFlow, Range};
@@ -18,9 +23,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use host::{DirEntry, Disk, File, OpenMode};
 
+use self::buffers::Buffers;
 use self::handles::{Handle, Handles};
+use self::pages::Pages;
 use crate::format::{BLOCK_FILE_BYTES_MAX, HEADER_BYTES, Layout, TRAILER_BYTES};
-use crate::{BlockName, Footer, FormatError, Listed, ReadError};
+use crate::{BlockName, CHUNK_BYTES, Footer, FormatError, Listed, ReadError};
 
 /// The folder for objects beside those of blocks.
 pub(crate) const OBJECTS_FOLDER: &str = "objects";
@@ -31,12 +38,16 @@ const UNSYNCED: &str = "unsynced";
 /// How much of a file's end is read at once in the hope that it holds the footer.
 const TAIL_GUESS_BYTES: usize = 4096;
 
+/// How much is read before it is checked: what was just read is still near the processor then.
+const STEP_BYTES: u32 = 2 * CHUNK_BYTES;
+
 /// The files of one store.
 #[derive(Debug)]
 pub(crate) struct BlockFiles {
     disk: Arc<dyn Disk>,
     dir: PathBuf,
     handles: Handles,
+    buffers: Buffers,
 }
 
 /// What an entry of a folder is.
@@ -51,7 +62,12 @@ pub(crate) enum Found {
 impl BlockFiles {
     /// The files below `dir`, which need not exist yet.
     pub(crate) fn new(disk: &Arc<dyn Disk>, dir: &Path) -> Self {
-        Self { disk: Arc::clone(disk), dir: dir.into(), handles: Handles::default() }
+        Self {
+            disk: Arc::clone(disk),
+            dir: dir.into(),
+            handles: Handles::default(),
+            buffers: Buffers::default(),
+        }
     }
 
     #[cfg(test)]
@@ -89,9 +105,8 @@ impl BlockFiles {
 
     /// Remembers the file of a block that was just written, so that reading it costs no opening.
     pub(crate) fn keep(&self, file: Arc<dyn File>, footer: &Footer) {
-        let chunks = footer.clone().into_chunks();
         let deletes = self.handles.deletes();
-        self.handles.keep(footer.name(), Arc::new(Handle { file, chunks }), deletes);
+        self.handles.keep(footer.name(), Arc::new(Handle::new(file, footer.clone())), deletes);
     }
 
     /// Shows `visit` each file two folders down and what it is, in order of name. The error comes with the
@@ -159,15 +174,59 @@ impl BlockFiles {
         if range.is_empty() {
             return Ok(Bytes::new());
         }
-        let wide = handle.chunks.widen(&range);
-        let mut bytes = vec![0; (wide.end - wide.start) as usize];
-        self.read_exact(&*handle.file, name, &mut bytes, HEADER_BYTES + wide.start as usize)?;
-        let checked = handle.chunks.verify(wide.start, &bytes);
-        checked.map_err(|source| {
-            ReadError::from_format(name, self.path(name).display().to_string(), source)
+        let known = Pages::is_small(&range).then(|| handle.pages.widen(&range)).flatten();
+        let by_page = known.is_some();
+        let wide = known.unwrap_or_else(|| handle.chunks.widen(&range));
+        let len = (wide.end - wide.start) as usize;
+        let bytes = self.buffers.filled(len, |bytes| match by_page {
+            true => self.read_pages(&handle, name, wide.start, bytes),
+            false => self.read_chunks(&handle, name, wide.start, bytes),
         })?;
-        Ok(Bytes::from(bytes)
-            .slice((range.start - wide.start) as usize..(range.end - wide.start) as usize))
+        if !by_page && Pages::is_small(&range) {
+            handle.pages.note(wide.start, &bytes);
+        }
+        Ok(bytes.slice((range.start - wide.start) as usize..(range.end - wide.start) as usize))
+    }
+
+    /// Has the system fetch a block's payload ahead. A block that cannot be opened is left to who reads it.
+    pub(crate) fn will_need(&self, name: BlockName) {
+        if let Ok(handle) = self.handle(name) {
+            let payload_end = HEADER_BYTES as u64 + u64::from(handle.chunks.payload_len());
+            handle.file.will_need(HEADER_BYTES as u64..payload_end);
+        }
+    }
+
+    /// Fills `to` with whole chunks of the payload, each checked.
+    fn read_chunks(
+        &self,
+        handle: &Handle,
+        name: BlockName,
+        start: u32,
+        to: &mut [u8],
+    ) -> Result<(), ReadError> {
+        for (at, step) in
+            (start..).step_by(STEP_BYTES as usize).zip(to.chunks_mut(STEP_BYTES as usize))
+        {
+            self.read_exact(&*handle.file, name, step, HEADER_BYTES + at as usize)?;
+            handle.chunks.verify(at, step).map_err(|source| self.wrong(name, source))?;
+        }
+        Ok(())
+    }
+
+    /// Fills `to` with whole pages of the payload, each checked.
+    fn read_pages(
+        &self,
+        handle: &Handle,
+        name: BlockName,
+        start: u32,
+        to: &mut [u8],
+    ) -> Result<(), ReadError> {
+        self.read_exact(&*handle.file, name, to, HEADER_BYTES + start as usize)?;
+        handle.pages.verify(start, to).map_err(|source| self.wrong(name, source))
+    }
+
+    fn wrong(&self, name: BlockName, source: FormatError) -> ReadError {
+        ReadError::from_format(name, self.path(name).display().to_string(), source)
     }
 
     /// All bytes of a block as they are in its file, not verified.
@@ -241,7 +300,7 @@ impl BlockFiles {
         }
         let deletes = self.handles.deletes();
         let (file, footer) = self.load(name)?;
-        let handle = Arc::new(Handle { file, chunks: footer.into_chunks() });
+        let handle = Arc::new(Handle::new(file, footer));
         self.handles.keep(name, Arc::clone(&handle), deletes);
         Ok(handle)
     }

@@ -19,6 +19,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
+use crate::crc::{crc32c, crc32c_of};
 use crate::{BLOCK_BYTES_MAX, BLOCK_PIECES_MAX, BlockName, CHUNK_BYTES};
 
 /// Bytes before the payload.
@@ -138,8 +139,7 @@ impl Footer {
             return Err(damaged(layout.footer_at(), "the footer has the wrong size"));
         }
         let name = parse_header(header)?;
-        let mut crc = crc32c::crc32c(header);
-        crc = crc32c::crc32c_append(crc, &tail[..tail_at + TRAILER_COVERED]);
+        let crc = crc32c_of(&[header, &tail[..tail_at + TRAILER_COVERED]]);
         if crc != u32_at(trailer, TRAILER_COVERED) {
             return Err(damaged(layout.footer_at(), "the footer's checksum does not match"));
         }
@@ -192,7 +192,7 @@ impl Chunks {
     pub(crate) fn verify(&self, start: u32, bytes: &[u8]) -> Result<(), FormatError> {
         let first = (start / CHUNK_BYTES) as usize;
         for (n, chunk) in bytes.chunks(CHUNK_BYTES as usize).enumerate() {
-            if self.checksums.get(first + n) != Some(&crc32c::crc32c(chunk)) {
+            if self.checksums.get(first + n) != Some(&crc32c(chunk)) {
                 let at = HEADER_BYTES + (first + n) * CHUNK_BYTES as usize;
                 return Err(damaged(at, "the checksum of a chunk does not match"));
             }
@@ -389,7 +389,7 @@ impl BlockBuilder {
         bytes[..HEADER_BYTES].copy_from_slice(&header(name));
         let footer_at = bytes.len();
         let checksums: Box<[u32]> =
-            bytes[HEADER_BYTES..].chunks(CHUNK_BYTES as usize).map(crc32c::crc32c).collect();
+            bytes[HEADER_BYTES..].chunks(CHUNK_BYTES as usize).map(crc32c).collect();
         bytes.reserve_exact(
             Layout { payload_len: payload_len as usize, pieces: pieces.len() }.tail_len(),
         );
@@ -407,8 +407,7 @@ impl BlockBuilder {
         // Bounded by `add`.
         bytes.extend_from_slice(&u32::try_from(pieces.len()).unwrap_or(u32::MAX).to_le_bytes());
         bytes.extend_from_slice(&VERSION.to_le_bytes());
-        let crc =
-            crc32c::crc32c_append(crc32c::crc32c(&bytes[..HEADER_BYTES]), &bytes[footer_at..]);
+        let crc = crc32c_of(&[&bytes[..HEADER_BYTES], &bytes[footer_at..]]);
         bytes.extend_from_slice(&crc.to_le_bytes());
         bytes.extend_from_slice(TRAILER_MAGIC);
         Block { bytes: bytes.into(), footer: Footer { name, payload_len, pieces, checksums } }

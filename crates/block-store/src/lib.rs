@@ -1,7 +1,8 @@
 //! Immutable blocks: named runs of at most 4 MiB that are written once, read in ranges, and deleted whole.
 //!
 //! A block packs pieces of many strands back to back and ends in a footer that names each piece and holds a
-//! checksum per 64 KiB, so that a range read checks just what it touches. The bytes are described in
+//! checksum per 64 KiB, so that a range read checks just what it touches. Whatever a store gives out it has checked on the
+//! way out, each time; memory is believed. The bytes are described in
 //! `docs/formats/block.md` and made and parsed in [`format`](mod@format).
 //!
 //! Four stores, one conformance suite ([`conformance`]): [`Directory`] on `host::Disk`, where a block is
@@ -13,6 +14,7 @@
 //! Not here: who uses a block, and when one may go.
 
 pub mod conformance;
+mod crc;
 mod directory;
 mod error;
 mod files;

@@ -152,7 +152,7 @@ pub(crate) fn seal(stamp: Stamp, content: &[u8]) -> Bytes {
     bytes.put_u32_le(VERSION);
     bytes.put_u32_le(u32::try_from(content.len()).unwrap_or(u32::MAX));
     bytes.put_slice(&stamp.0);
-    let crc = crc32c::crc32c_append(crc32c::crc32c(&bytes), content);
+    let crc = crate::crc::crc32c_of(&[&bytes, content]);
     bytes.put_u32_le(crc);
     bytes.put_slice(content);
     bytes.freeze()
@@ -185,7 +185,7 @@ pub(crate) fn unseal(bytes: &Bytes) -> Result<(Bytes, Stamp), FormatError> {
     if u32_at(12) as usize != content.len() {
         return damaged(12, "the object has another length than its envelope says");
     }
-    if crc32c::crc32c_append(crc32c::crc32c(&head[..COVERED]), &content) != u32_at(COVERED) {
+    if crate::crc::crc32c_of(&[&head[..COVERED], &content]) != u32_at(COVERED) {
         return damaged(COVERED as u64, "the object's checksum does not match");
     }
     let mut stamp = [0; 16];

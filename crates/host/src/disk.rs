@@ -74,6 +74,9 @@ pub trait File: Debug + Send + Sync {
         Err(io::ErrorKind::Unsupported.into())
     }
 
+    /// Says that a range will be read soon: the system may fetch it ahead, in its own time, or not.
+    fn will_need(&self, _range: Range<u64>) {}
+
     /// The next stretch of the file at or after `at`, never empty, that was ever written to, as far as the file system
     /// knows: before it there are only zeros. `None`: there is nothing but zeros up to the file's end.
     ///

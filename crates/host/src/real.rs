@@ -3,13 +3,14 @@
 
 use std::fs;
 use std::io;
+use std::num::NonZeroU64;
 use std::ops::Range;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use rustix::fs::{FallocateFlags, SeekFrom, fallocate, seek, statvfs};
+use rustix::fs::{Advice, FallocateFlags, SeekFrom, fadvise, fallocate, seek, statvfs};
 use rustix::io::Errno;
 use rustix::time::{ClockId, clock_gettime};
 
@@ -146,6 +147,12 @@ impl File for RealFile {
 
     fn map(&self, bytes: u64) -> io::Result<Mapping> {
         Mapping::new(&self.0, bytes)
+    }
+
+    fn will_need(&self, range: Range<u64>) {
+        let Some(len) = NonZeroU64::new(range.end.saturating_sub(range.start)) else { return };
+        // Only advice: who refuses it reads as without it.
+        let _advised = fadvise(&self.0, range.start, Some(len), Advice::WillNeed);
     }
 
     /// What the system calls data (`lseek(2)`). Room that is reserved and was not written to is none; dirty

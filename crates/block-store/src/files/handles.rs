@@ -8,8 +8,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use host::File;
 
+use super::pages::Pages;
 use crate::BlockName;
-use crate::format::Chunks;
+use crate::format::{Chunks, Footer};
 
 /// Most files kept open.
 const HANDLES_MAX: usize = 128;
@@ -19,6 +20,14 @@ const HANDLES_MAX: usize = 128;
 pub(super) struct Handle {
     pub(super) file: Arc<dyn File>,
     pub(super) chunks: Chunks,
+    pub(super) pages: Pages,
+}
+
+impl Handle {
+    pub(super) fn new(file: Arc<dyn File>, footer: Footer) -> Self {
+        let pages = Pages::new(footer.payload_len());
+        Self { file, chunks: footer.into_chunks(), pages }
+    }
 }
 
 /// The handles, the least recently used of which gives way.
