@@ -5,23 +5,31 @@
 //! journal's index first. So what it knows of a range is what the extents say, or nothing.
 //!
 //! Bytes come in by fills, which begin before it is looked up where the bytes are: what is committed in
-//! between ends them. Three bring: a read that had to fetch, the packer (which has the bytes in hand, and
+//! between ends them. A read looks into the journal before, to see what it needs, and again after. Three bring: a read that had to fetch, the packer (which has the bytes in hand, and
 //! brings only what is newest, so that a round does not drive out everything else), and read-ahead.
+//!
+//! A large read is kept only when it is made again soon (`large.rs`), so that who reads all of a large strand once
+//! drives out nobody's pages; a reader that goes on where it stopped is read ahead for (`ahead.rs`); where bytes lie
+//! is remembered for as long as nothing moves (`known.rs`).
 //!
 //! Nothing here ever waits for room or reports a full cache: only what is nowhere else would have to, and
 //! there is no such thing; a commit is in the journal before it is visible.
 //!
 //! Invariant: locks of the cache are taken last, below the state's.
 
-use std::collections::VecDeque;
+mod ahead;
+mod known;
+mod large;
+
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Condvar, Mutex};
 
-use block_cache::{BlockCache, Fill, GapKind, PIECE_BYTES, PieceId};
+use block_cache::{BlockCache, Fill, GapKind, PieceId};
 
-use crate::read::{FetchError, Holes};
-use crate::shared::{Shared, lock};
+use self::ahead::ReadAhead;
+use self::known::KnownExtents;
+use self::large::LargeReads;
+use crate::read::Wanted;
 use crate::types::StrandId;
 
 /// What there is to see of the block cache.
@@ -43,37 +51,25 @@ pub struct CacheStatus {
     pub ahead_bytes: u64,
 }
 
-/// The cache, and who is read ahead for.
+/// The cache, what reads it has seen, and who is read ahead for.
 #[derive(Debug)]
 pub(crate) struct Cache {
     blocks: BlockCache,
-    readers: Mutex<[Reader; READERS]>,
-    ahead: Mutex<VecDeque<PieceId>>,
-    wake: Condvar,
+    known: KnownExtents,
+    large: LargeReads,
+    ahead: ReadAhead,
     hit_bytes: AtomicU64,
     miss_bytes: AtomicU64,
     ahead_bytes: AtomicU64,
-}
-
-/// A strand that is read, perhaps from front to end.
-#[derive(Clone, Copy, Debug, Default)]
-struct Reader {
-    strand: u64,
-    /// Where the last read ended.
-    next: u64,
-    /// Bytes read without a jump.
-    run_bytes: u64,
-    /// The piece after the last one that was asked for.
-    asked: u64,
 }
 
 impl Cache {
     pub(crate) fn new(budget_bytes: u64) -> Self {
         Self {
             blocks: BlockCache::new(block_cache::Options { budget_bytes }),
-            readers: Mutex::new([Reader::default(); READERS]),
-            ahead: Mutex::default(),
-            wake: Condvar::new(),
+            known: KnownExtents::new(),
+            large: LargeReads::new(budget_bytes),
+            ahead: ReadAhead::default(),
             hit_bytes: AtomicU64::new(0),
             miss_bytes: AtomicU64::new(0),
             ahead_bytes: AtomicU64::new(0),
@@ -104,18 +100,39 @@ impl Cache {
         strand: StrandId,
         ranges: impl Iterator<Item = Range<u64>>,
     ) -> Vec<Fill<'_>> {
-        let mut fills: Vec<Fill<'_>> = Vec::new();
-        for range in ranges.filter(|range| !range.is_empty()) {
-            let last = PieceId::at(strand.get(), range.end - 1);
-            let mut id = PieceId::at(strand.get(), range.start);
-            while id.index <= last.index {
-                if fills.last().is_none_or(|fill| fill.id() != id) {
-                    fills.extend(self.blocks.fill(id));
-                }
-                id.index += 1;
-            }
-        }
+        let mut fills = Vec::new();
+        ranges.for_each(|range| self.begin_fills(&mut fills, strand, range));
         fills
+    }
+
+    /// The same for a range behind those that `fills` were begun for.
+    pub(crate) fn begin_fills<'c>(
+        &'c self,
+        fills: &mut Vec<Fill<'c>>,
+        strand: StrandId,
+        range: Range<u64>,
+    ) {
+        if range.is_empty() {
+            return;
+        }
+        let last = PieceId::at(strand.get(), range.end - 1);
+        let mut id = PieceId::at(strand.get(), range.start);
+        while id.index <= last.index {
+            if fills.last().is_none_or(|fill| fill.id() != id) {
+                fills.extend(self.blocks.fill(id));
+            }
+            id.index += 1;
+        }
+    }
+
+    /// Whether what a read fetches from blocks is to be kept here.
+    pub(crate) fn admits(&self, wanted: &Wanted) -> bool {
+        self.large.admits(wanted.strand, wanted.start, wanted.len.into())
+    }
+
+    /// Where bytes are that were looked up lately.
+    pub(crate) fn known(&self) -> &KnownExtents {
+        &self.known
     }
 
     /// Counts bytes of a read that were here, and those that had to be fetched.
@@ -141,100 +158,7 @@ impl Cache {
             ahead_bytes: self.ahead_bytes.load(Ordering::Relaxed),
         }
     }
-
-    /// Notes that blocks were read; a reader that goes on where it stopped gets the next piece ahead.
-    pub(crate) fn note_read(&self, strand: StrandId, start: u64, end: u64) {
-        let strand = strand.get();
-        let wanted = {
-            let mut readers = lock(&self.readers);
-            let slot = usize::try_from(strand % READERS as u64).expect("below their number");
-            readers[slot].goes_on(strand, start, end)
-        };
-        if let Some(id) = wanted {
-            let mut ahead = lock(&self.ahead);
-            // Who is far behind gets nothing ahead; it reads for itself.
-            if ahead.len() < AHEAD_MAX {
-                ahead.push_back(id);
-                self.wake.notify_one();
-            }
-        }
-    }
-
-    /// Lets the thread that reads ahead see that the server stops.
-    pub(crate) fn wake_to_stop(&self) {
-        drop(lock(&self.ahead));
-        self.wake.notify_all();
-    }
-}
-
-impl Reader {
-    /// Notes a read; the piece that should be read ahead, if one should.
-    fn goes_on(&mut self, strand: u64, start: u64, end: u64) -> Option<PieceId> {
-        if self.strand != strand || self.next != start {
-            *self = Self { strand, next: end, run_bytes: 0, asked: 0 };
-            return None;
-        }
-        self.next = end;
-        self.run_bytes += end - start;
-        let piece = PieceId::at(strand, end);
-        if self.run_bytes < SEQUENTIAL_BYTES || piece.index + 1 < self.asked {
-            return None;
-        }
-        let index = self.asked.max(piece.index + 1);
-        self.asked = index + 1;
-        Some(PieceId { strand, index })
-    }
-}
-
-impl Shared {
-    /// Body of the thread that reads ahead.
-    pub(crate) fn run_read_ahead(&self) {
-        let Some(cache) = &self.cache else { return };
-        while let Some(id) = self.next_ahead(cache) {
-            if let Err(error) = self.read_ahead(cache, id) {
-                // Whoever needs the bytes will be told.
-                tracing::debug!(%error, "reading ahead failed");
-            }
-        }
-    }
-
-    fn next_ahead(&self, cache: &Cache) -> Option<PieceId> {
-        let mut ahead = lock(&cache.ahead);
-        loop {
-            if self.stopping.load(Ordering::Acquire) {
-                return None;
-            }
-            if let Some(id) = ahead.pop_front() {
-                return Some(id);
-            }
-            ahead = cache.wake.wait(ahead).unwrap_or_else(std::sync::PoisonError::into_inner);
-        }
-    }
-
-    /// Brings what of a piece lies in blocks and is not here.
-    fn read_ahead(&self, cache: &Cache, id: PieceId) -> Result<(), crate::error::ReadError> {
-        let strand = StrandId::from_raw(id.strand);
-        let end = self.end(strand)?.min(id.range().end);
-        let Some(len) = end.checked_sub(id.start()).and_then(|len| u32::try_from(len).ok()) else {
-            return Ok(());
-        };
-        if len == 0 || cache.blocks.is_covered(id.strand, id.start()..end) {
-            return Ok(());
-        }
-        let fills = cache.fills(strand, std::iter::once(id.start()..end));
-        let plan = self.plan_read(strand, id.start(), len, Holes::Zeros)?;
-        let fetched = plan.fetch_blocks(&self.blocks, &fills).map_err(FetchError::into_inner)?;
-        cache.ahead_bytes.fetch_add(fetched, Ordering::Relaxed);
-        Ok(())
-    }
 }
 
 /// Bytes of a piece of which fewer are not worth the bookkeeping of their own piece in the cache.
 pub(crate) const WORTH_BYTES: u32 = 1 << 10;
-/// Strands whose readers are remembered, by number.
-const READERS: usize = 64;
-/// Bytes read without a jump that make a sequential reader.
-const SEQUENTIAL_BYTES: u64 = 256 << 10;
-/// Pieces that wait for being read ahead.
-const AHEAD_MAX: usize = 8;
-const _: () = assert!(PIECE_BYTES == block_store::BLOCK_BYTES_MAX, "read ahead by whole blocks");

@@ -16,7 +16,7 @@ use crate::collect::{self, CollectOptions, CollectRound, Collected, Collection};
 use crate::commit::Commit;
 use crate::error::{CollectError, CommitError, OpenError, ReadError};
 use crate::options::Options;
-use crate::read::{Holes, ReadPlan, merged_rows};
+use crate::read::{Holes, Wanted, merged_rows};
 use crate::recover::{self, Recovery};
 use crate::shared::{Shared, lock};
 use crate::staged::Staged;
@@ -178,9 +178,10 @@ impl Strands {
 
     /// Exactly `len` bytes of a strand from `offset`; what was never written is zeros.
     ///
-    /// Bytes in blocks are fetched on a thread for blocking work; call it within a tokio runtime.
+    /// What neither the journal nor the cache holds is looked for on a thread for blocking work; call it within a
+    /// tokio runtime.
     pub async fn read(&self, strand: StrandId, offset: u64, len: u32) -> Result<Bytes, ReadError> {
-        self.fetch(self.shared.plan_read(strand, offset, len, Holes::Zeros)?).await
+        self.read_wanted(Wanted { strand, start: offset, len, holes: Holes::Zeros }).await
     }
 
     /// The same of a strand that was written without gaps: a hole is an error, not zeros.
@@ -190,7 +191,7 @@ impl Strands {
         offset: u64,
         len: u32,
     ) -> Result<Bytes, ReadError> {
-        self.fetch(self.shared.plan_read(strand, offset, len, Holes::Refuse)?).await
+        self.read_wanted(Wanted { strand, start: offset, len, holes: Holes::Refuse }).await
     }
 
     /// [`Strands::read`] for a thread that may block.
@@ -200,7 +201,7 @@ impl Strands {
         offset: u64,
         len: u32,
     ) -> Result<Bytes, ReadError> {
-        self.shared.fetch(self.shared.plan_read(strand, offset, len, Holes::Zeros)?)
+        self.shared.read(Wanted { strand, start: offset, len, holes: Holes::Zeros })
     }
 
     /// [`Strands::read_dense`] for a thread that may block.
@@ -210,7 +211,7 @@ impl Strands {
         offset: u64,
         len: u32,
     ) -> Result<Bytes, ReadError> {
-        self.shared.fetch(self.shared.plan_read(strand, offset, len, Holes::Refuse)?)
+        self.shared.read(Wanted { strand, start: offset, len, holes: Holes::Refuse })
     }
 
     /// One past the last byte of a strand that was written and not cut since.
@@ -296,13 +297,13 @@ impl Strands {
         self.shared.pack_with_checkpoint(true).map_err(|error| error.answer())
     }
 
-    async fn fetch(&self, plan: ReadPlan) -> Result<Bytes, ReadError> {
-        if plan.is_at_hand() {
-            return self.shared.fetch(plan);
+    async fn read_wanted(&self, wanted: Wanted) -> Result<Bytes, ReadError> {
+        if let Some(bytes) = self.shared.read_at_hand(wanted)? {
+            return Ok(bytes);
         }
         let shared = Arc::clone(&self.shared);
-        let fetched = tokio::task::spawn_blocking(move || shared.fetch(plan)).await;
-        fetched.unwrap_or_else(|error| Err(ReadError::Failed(error.to_string())))
+        let read = tokio::task::spawn_blocking(move || shared.read(wanted)).await;
+        read.unwrap_or_else(|error| Err(ReadError::Failed(error.to_string())))
     }
 }
 

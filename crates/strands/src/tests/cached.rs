@@ -152,9 +152,9 @@ fn a_sequential_reader_finds_the_next_piece_already_here() {
     strands.shared.cache.as_ref().unwrap().forget(strand, 0..u64::MAX);
     let (tell, told) = mpsc::channel();
     store.on_read(move || tell.send(()).unwrap());
-    read(&strands, strand, 0, 1 << 20);
+    read(&strands, strand, 0, 1 << 19);
     told.recv().unwrap();
-    read(&strands, strand, MIB, 1 << 20);
+    read(&strands, strand, MIB / 2, 1 << 19);
     told.recv().unwrap();
     // The third read is the reader ahead, at the next piece.
     told.recv().unwrap();
@@ -168,6 +168,75 @@ fn a_sequential_reader_finds_the_next_piece_already_here() {
     assert!(bytes.chunks(1 << 20).zip(4..).all(|(chunk, fill)| chunk == vec![fill; 1 << 20]));
     assert_eq!(store.reads(), reads);
     assert!(ahead() <= 2 * PIECE);
+}
+
+#[test]
+fn the_store_hears_which_blocks_a_sequential_reader_will_want_each_once_and_in_order() {
+    for step in [MIB / 4, MIB] {
+        let (strands, store) = watched(with_cache(64 * MIB));
+        let strand = strands.mint().unwrap();
+        for at in 0..32 {
+            write(&strands, strand, at * MIB, vec![1; 1 << 20]);
+        }
+        strands.pack_now().unwrap();
+        strands.shared.cache.as_ref().unwrap().forget(strand, 0..u64::MAX);
+        let mut want = 0;
+        for at in (0..16 * MIB).step_by(usize::try_from(step).unwrap()) {
+            read(&strands, strand, at, u32::try_from(step).unwrap());
+            // Four pieces ahead of the one in which the reader is, from its second or third read on.
+            want = if at < 2 * step { want } else { (at + step) / (4 * MIB) + 5 };
+            while store.hinted().len() + 1 < usize::try_from(want.min(8)).unwrap() {
+                std::thread::yield_now();
+            }
+        }
+        let hinted = store.hinted();
+        let mut once = hinted.clone();
+        once.dedup();
+        assert_eq!((once.len(), &once), (7, &hinted), "all but the first, at {step}");
+        assert!(hinted.is_sorted(), "{hinted:?}");
+    }
+}
+
+#[test]
+fn a_large_read_is_kept_when_it_is_made_again() {
+    let (strands, store) = watched(with_cache(64 * MIB));
+    let strand = strands.mint().unwrap();
+    for at in 0..4 {
+        write(&strands, strand, at * MIB, vec![1; 1 << 20]);
+    }
+    strands.pack_now().unwrap();
+    let cache = strands.shared.cache.as_ref().unwrap();
+    cache.forget(strand, 0..u64::MAX);
+    for reads in [1, 2, 2, 2] {
+        assert_eq!(read(&strands, strand, 0, 4 << 20), vec![1; 4 << 20]);
+        assert_eq!(store.reads(), reads);
+        assert_eq!(cache.holds_some(strand, 0, 4 * MIB), reads == 2);
+    }
+}
+
+#[test]
+fn where_bytes_lie_is_looked_up_once_until_something_moves() {
+    let (strands, store) = watched(with_cache(64 * MIB));
+    let strand = strands.mint().unwrap();
+    write(&strands, strand, 0, vec![1; 2 << 20]);
+    strands.pack_now().unwrap();
+    let cache = strands.shared.cache.as_ref().unwrap();
+    cache.forget(strand, 0..u64::MAX);
+    let known = |at: u64| {
+        let changes = strands.shared.read_state().extent_changes;
+        cache.known().find(strand, at..at + 10, changes).is_some()
+    };
+    assert!(!known(0));
+    read(&strands, strand, 5000, 10);
+    assert!(known(0) && known(MIB) && !known(2 * MIB - 9));
+    write(&strands, strand, 100, vec![2; 10]);
+    assert_eq!(read(&strands, strand, 99, 12)[..2], [1, 2]);
+    assert!(known(0), "what lies in the journal is asked for first");
+    strands.pack_now().unwrap();
+    assert!(!known(0));
+    cache.forget(strand, 0..u64::MAX);
+    assert_eq!(read(&strands, strand, 99, 12)[..], [&[1][..], &[2; 10], &[1]].concat());
+    assert!(store.reads() > 0);
 }
 
 #[test]

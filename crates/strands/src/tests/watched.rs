@@ -25,6 +25,7 @@ pub(super) struct Watched {
     reads: AtomicU64,
     puts: AtomicU64,
     put_bytes: AtomicU64,
+    hinted: Mutex<Vec<BlockName>>,
     /// Called after the bytes of a read were taken, before they are given.
     on_read: Mutex<Option<Happens>>,
     /// Called before a block is put, and refuses it perhaps.
@@ -38,6 +39,11 @@ impl Watched {
 
     pub(super) fn puts(&self) -> u64 {
         self.puts.load(Ordering::SeqCst)
+    }
+
+    /// The blocks that it was told of, in order.
+    pub(super) fn hinted(&self) -> Vec<BlockName> {
+        self.hinted.lock().unwrap().clone()
     }
 
     pub(super) fn put_bytes(&self) -> u64 {
@@ -105,6 +111,10 @@ impl BlockStore for Watched {
 
     fn list(&self, visit: &mut dyn FnMut(Listed) -> ControlFlow<()>) -> Result<(), ListError> {
         self.blocks.list(visit)
+    }
+
+    fn hint(&self, names: &[BlockName]) {
+        self.hinted.lock().unwrap().extend(names);
     }
 
     fn objects(&self) -> &dyn Objects {
