@@ -3,7 +3,7 @@
 mod objects;
 
 use std::collections::BTreeMap;
-use std::ops::{ControlFlow, Range};
+use std::ops::{Bound, ControlFlow, Range};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -105,9 +105,17 @@ impl BlockStore for Memory {
             bytes: kept.bytes,
             modified_ms: kept.modified_ms,
         };
-        let all: Vec<_> = self.blocks().iter().map(listed).collect();
-        let _stopped = all.into_iter().try_for_each(visit);
-        Ok(())
+        let (mut page, mut from) = (Vec::with_capacity(PAGE_BLOCKS), Bound::Unbounded);
+        loop {
+            page.extend(
+                self.blocks().range((from, Bound::Unbounded)).take(PAGE_BLOCKS).map(listed),
+            );
+            let Some(last) = page.last().map(|listed| listed.name) else { return Ok(()) };
+            from = Bound::Excluded(last);
+            if page.drain(..).try_for_each(&mut *visit).is_break() {
+                return Ok(());
+            }
+        }
     }
 
     fn objects(&self) -> &dyn Objects {
@@ -119,6 +127,9 @@ impl BlockStore for Memory {
         Usage { blocks: blocks.len() as u64, bytes: blocks.values().map(|kept| kept.bytes).sum() }
     }
 }
+
+/// Blocks that are listed under one hold of the lock.
+const PAGE_BLOCKS: usize = 1024;
 
 #[cfg(test)]
 mod tests {

@@ -43,6 +43,15 @@ impl LiveBlocks {
         let mut fresh = std::mem::take(&mut self.fresh);
         fresh.sort_unstable_by_key(|(name, _)| *name);
         let old = std::mem::take(&mut self.sorted);
+        if old.is_empty() {
+            fresh.dedup_by(|next, kept| {
+                let is_same = next.0 == kept.0;
+                kept.1 += if is_same { next.1 } else { 0 };
+                is_same
+            });
+            self.sorted = fresh;
+            return;
+        }
         let mut merged: Vec<(BlockName, u64)> = Vec::with_capacity(old.len() + fresh.len());
         let mut old = old.into_iter().peekable();
         for (name, bytes) in fresh.drain(..) {
