@@ -180,7 +180,8 @@ impl Core {
     pub(crate) fn sync_all(&self) -> Result<Offset, SyncError> {
         let end = self.published.appended_place();
         self.sync_until(Until::At(end), self.published.no_space())?;
-        Ok(end.offset.max(self.published.durable()))
+        // Not what was read above: the offset of an append that was just being made may be ahead of its place.
+        Ok(self.published.durable())
     }
 
     /// Returns when `until` is durable, or when it is known not to be: after a failure, or after a

@@ -192,13 +192,13 @@ impl Published {
         Location::new(self.durable_at.load(Ordering::Acquire))
     }
 
-    /// The end of what is appended. The offset may be of a moment before the location's.
+    /// The end of what is appended. The two may be a moment apart, either way.
     pub(crate) fn appended_place(&self) -> Place {
         let offset = self.appended();
         Place { offset, at: self.appended_at() }
     }
 
-    /// The end of what is durable. The offset may be of a moment before the location's.
+    /// The end of what is durable. The two may be a moment apart, either way.
     pub(crate) fn durable_place(&self) -> Place {
         let offset = self.durable();
         Place { offset, at: self.durable_at() }

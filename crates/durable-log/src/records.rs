@@ -200,8 +200,15 @@ impl Records {
             let end = self.core.published.appended_place();
             if self.next.at >= end.at {
                 self.check_end()?;
-                self.check_none_missing(end.offset)?;
-                return Ok(false);
+                if self.next.offset >= end.offset {
+                    return Ok(false);
+                }
+                // A record is missing, or one is just being appended: its offset is told before its place.
+                let end = self.core.tail().next();
+                if self.next.at >= end.at {
+                    self.check_none_missing(end.offset)?;
+                    return Ok(false);
+                }
             }
             let durable_at = self.core.published.durable_at();
             let found = if self.next.at < durable_at {
