@@ -583,6 +583,7 @@ impl Log {
             let progress = core.progress();
             (Arc::clone(&progress.active), progress.durable)
         };
+        core.cut_roomy(&mut writer);
         core.cut(&active, end);
         core.keep_index(&active, end);
         let newest_ms = core.tail().newest_ms();

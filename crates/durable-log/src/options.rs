@@ -36,6 +36,7 @@ const TIME_MIN: Duration = Duration::from_millis(1);
 /// | [`sync_interval`](field@Self::sync_interval) | time | 1 s | 1 ms; less is as that | any |
 /// | [`reads`](Self::reads) | | mapped | | |
 /// | [`open_files_max`](Self::open_files_max) | files | 128 | 1; 0 is as that | any |
+/// | [`spare_files_max`](Self::spare_files_max) | files | 2 | 0: none | any |
 /// | [`before_sync`](Self::before_sync) | | none | | |
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -80,6 +81,10 @@ pub struct Options {
     /// have one more. The mapping of a segment needs no open file. Default 128; 0 is as 1, and there is no most
     /// but that of the process.
     pub open_files_max: usize,
+    /// Most files of trimmed segments that are kept for later ones, which cost less to write to than new files;
+    /// each takes the room of a segment. As many as are trimmed at once are of use. None is kept while the disk
+    /// has not the room for four more. Default 2; 0: none, and there is no most.
+    pub spare_files_max: usize,
     /// Asked before records become durable, for files that they name. Default `None`: they name none.
     pub before_sync: Option<Arc<dyn BeforeSync>>,
 }
@@ -109,6 +114,7 @@ impl Default for Options {
             sync_interval: Some(Duration::from_secs(1)),
             reads: Reads::Mapped,
             open_files_max: 128,
+            spare_files_max: 2,
             before_sync: None,
         }
     }

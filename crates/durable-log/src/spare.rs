@@ -28,8 +28,6 @@ use crate::segment::Segment;
 pub(crate) const UNFINISHED_SUFFIX: &str = ".new";
 /// A disk that cannot give even this much for a segment is full.
 const RESERVE_BYTES_MIN: u64 = 256 << 10;
-/// Most files of trimmed segments that are kept.
-const KEPT_MAX: usize = 2;
 /// A file is kept only while the disk has room for so many more: else its room is what is wanted.
 const ROOM_FOR_MORE: u64 = 4;
 
@@ -110,12 +108,13 @@ impl Core {
     }
 
     /// The size of a file that is worth keeping.
-    fn keepable(&self, segment: &Segment, also: usize) -> Option<u64> {
+    pub(crate) fn keepable(&self, segment: &Segment, also: usize) -> Option<u64> {
         let wanted = self.options.segment_bytes;
         let suspect = segment.is_suspect() && !left_out(Step::DropSuspectFile);
         let room = {
             let spares = lock(&self.spares);
-            segment.header.number >= spares.own_from && spares.kept.len() + also < KEPT_MAX
+            segment.header.number >= spares.own_from
+                && spares.kept.len() + also < self.options.spare_files_max
         };
         if suspect || !room {
             return None;
@@ -132,7 +131,7 @@ impl Core {
     pub(crate) fn keep(&self, blanks: impl IntoIterator<Item = Blank>) {
         for blank in blanks {
             let mut spares = lock(&self.spares);
-            if spares.kept.len() < KEPT_MAX {
+            if spares.kept.len() < self.options.spare_files_max {
                 spares.kept.push(blank);
             } else {
                 drop(spares);

@@ -34,6 +34,8 @@ pub(crate) struct Writer {
     written: Place,
     /// The next segment's file.
     spare: Option<Blank>,
+    /// The segment that ended early and has its room still, by its number.
+    roomy: Option<u64>,
     /// To be woken once the lock is let go.
     pub(crate) woken: Woken,
     // Kept for its memory.
@@ -42,7 +44,14 @@ pub(crate) struct Writer {
 
 impl Writer {
     pub(crate) fn new(stretch: Arc<Stretch>, written: Place) -> Self {
-        Self { stretch, written, spare: None, woken: Woken::default(), pieces: Vec::new() }
+        Self {
+            stretch,
+            written,
+            spare: None,
+            roomy: None,
+            woken: Woken::default(),
+            pieces: Vec::new(),
+        }
     }
 
     /// Whether the next segment's file should be there and is not.
@@ -178,7 +187,7 @@ impl Core {
         let new = new.map_err(|error| {
             self.write_failed(writer, &old.path, "the segment after it", &error)
         })?;
-        self.cut(&old, writer.written);
+        self.cut_if_useless(writer, &old);
         self.activate(&old, writer.written, new, stretch);
         self.keep_index(&old, writer.written);
         writer.stretch = Arc::clone(stretch);
@@ -238,6 +247,26 @@ impl Core {
         fill: &mut dyn FnMut(&Segment) -> io::Result<()>,
     ) -> io::Result<Arc<Segment>> {
         segment::establish(&self.files, &self.dir, blank, header, bytes, fill).map(Arc::new)
+    }
+
+    /// Gives the room behind the end of a segment back that ends here, unless its file would be kept if it was
+    /// trimmed now: who ends a segment early mostly trims it next. Then the end of the next one is soon enough.
+    fn cut_if_useless(&self, writer: &mut Writer, segment: &Segment) {
+        self.cut_roomy(writer);
+        match self.keepable(segment, 0) {
+            Some(_) => writer.roomy = Some(segment.header.number),
+            None => self.cut(segment, writer.written),
+        }
+    }
+
+    /// Gives the room back that an earlier segment was left with, unless it was trimmed.
+    pub(crate) fn cut_roomy(&self, writer: &mut Writer) {
+        let Some(number) = writer.roomy.take() else { return };
+        let segments = self.segments();
+        let roomy = segments.files.iter().find(|segment| segment.header.number == number);
+        if let Some((segment, end)) = roomy.and_then(|segment| Some((segment, segment.end()?))) {
+            self.cut(segment, end);
+        }
     }
 
     /// Gives the room behind the end of a segment back, unless it is so little that the file is worth

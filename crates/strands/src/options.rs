@@ -70,12 +70,17 @@ impl Default for Options {
 
 impl Options {
     /// The journal's options on a disk of `total_bytes`: segments reserve their room ahead, and on a
-    /// small disk that must stay a small part of it. Reads are copied, so that a page that the disk
+    /// small disk that must stay a small part of it; files of as many segments are used again as a round of
+    /// packing trims, with the same restraint. Reads are copied, so that a page that the disk
     /// cannot deliver is an error of one request and not the end of the server.
     pub(crate) fn log_on(&self, total_bytes: u64) -> durable_log::Options {
         let most = (total_bytes / 64).max(SMALL_SEGMENT_BYTES);
+        let segment_bytes = self.log.segment_bytes.min(most);
+        let spares = self.pack_after_bytes.min(most).div_ceil(segment_bytes).min(SPARE_FILES_MAX);
+        let spares = usize::try_from(spares).unwrap_or(0);
         durable_log::Options {
-            segment_bytes: self.log.segment_bytes.min(most),
+            segment_bytes,
+            spare_files_max: self.log.spare_files_max.max(spares),
             reads: durable_log::Reads::Copied,
             ..self.log.clone()
         }
@@ -87,5 +92,7 @@ impl Options {
     }
 }
 
+/// Files of trimmed segments that packing leaves to later ones, unless the log's own options say more.
+const SPARE_FILES_MAX: u64 = 8;
 /// A segment on a disk so small that a 64th of it would be less.
 const SMALL_SEGMENT_BYTES: u64 = 1 << 20;

@@ -405,6 +405,7 @@ fn the_least_of_every_option_is_a_log_that_works() {
         sync_interval: Some(Duration::ZERO),
         reads: Reads::Copied,
         open_files_max: 0,
+        spare_files_max: 0,
         before_sync: None,
     });
     let log = place.open();
@@ -434,6 +435,7 @@ fn the_most_of_every_option_is_a_log_that_works() {
         sync_interval: Some(Duration::MAX),
         reads: Reads::Mapped,
         open_files_max: usize::MAX,
+        spare_files_max: usize::MAX,
         before_sync: None,
     };
     let log = place.open();

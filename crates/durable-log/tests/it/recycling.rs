@@ -5,7 +5,7 @@
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use durable_log::{InspectedSegment, Log, Offset, OpenError, SegmentEnd, inspect};
+use durable_log::{InspectedSegment, Log, Offset, OpenError, Options, SegmentEnd, inspect};
 use host::sim::{Kept, Lost, Machine, Reached};
 
 use crate::gate::{Gate, gated};
@@ -85,7 +85,19 @@ fn a_trimmed_segments_file_becomes_a_later_segment_and_says_so() {
 
 #[test]
 fn at_most_two_files_are_kept_and_a_close_keeps_none() {
-    let place = Place::simulated();
+    check_kept(Options::default().spare_files_max, 2);
+}
+
+#[test]
+fn as_many_files_are_kept_as_the_options_say() {
+    check_kept(0, 0);
+    check_kept(5, 5);
+}
+
+#[track_caller]
+fn check_kept(spare_files_max: usize, kept: usize) {
+    let mut place = Place::simulated();
+    place.options.spare_files_max = spare_files_max;
     let log = place.open();
     append(&log, 0..30);
     let before = place.segments().len();
@@ -95,9 +107,43 @@ fn at_most_two_files_are_kept_and_a_close_keeps_none() {
         entries.iter().filter(|entry| entry.name.ends_with(suffix)).count()
     };
     assert!(before > 8 && place.segments().len() < 3);
-    assert_eq!(count(".new"), 2 + 1, "two kept, one prepared");
+    assert_eq!(count(".new"), kept + 1, "those kept, one prepared");
     log.close().unwrap();
     assert_eq!(count(".new"), 0);
+}
+
+#[test]
+fn a_segment_that_is_ended_early_keeps_its_room_while_it_may_be_used_again() {
+    for keep in [0, 2] {
+        let mut place = Place::simulated();
+        place.options.spare_files_max = keep;
+        let whole = place.options.segment_bytes;
+        let sizes = || {
+            place
+                .segments()
+                .iter()
+                .map(|path| place.read_file(path).len() as u64)
+                .collect::<Vec<_>>()
+        };
+        let log = place.open();
+        append(&log, 0..1);
+        log.roll().unwrap();
+        let first = if keep > 0 { whole } else { 128 + 1048 };
+        assert_eq!(sizes(), [first, whole]);
+        append(&log, 1..2);
+        if keep > 0 {
+            // It is trimmed: its file is the next segment, all of it.
+            log.trim(Offset::new(1)).unwrap();
+            log.roll().unwrap();
+            assert_eq!((sizes(), log.stats().recycled), (vec![whole, whole], 1));
+            append(&log, 2..3);
+        }
+        log.roll().unwrap();
+        // It is not: then its room is given back when the next one ends.
+        assert_eq!(sizes().first(), Some(&(128 + 1048)));
+        log.close().unwrap();
+        assert!(sizes().iter().all(|size| *size < whole), "a close gives all room back");
+    }
 }
 
 #[test]
