@@ -39,6 +39,15 @@ pub enum OpenRemoteError {
         /// What is wrong.
         why: String,
     },
+    /// Nothing says who asks.
+    #[error(
+        "{place} cannot be used without credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or put them \
+         into ~/.aws/credentials"
+    )]
+    NoCredentials {
+        /// The store's address.
+        place: String,
+    },
     /// No thread could be started.
     #[error("no thread for requests can be started")]
     Thread(#[source] io::Error),

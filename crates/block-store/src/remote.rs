@@ -14,8 +14,10 @@
 //!
 //! Not here: the requests (`bucket`), trying again, waiting, and what is kept on this side (`crate::tiered`).
 
+mod advice;
 mod bucket;
 mod objects;
+mod profile;
 mod runtime;
 mod s3;
 
@@ -49,19 +51,39 @@ pub struct Remote {
     tally: Tally,
 }
 
+/// Most that is waited because a store asks for it.
+pub(crate) const WAIT_MAX: Duration = Duration::from_secs(60);
+
 /// A request came to nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Trouble {
     /// The store did not answer, or said that it cannot now. Whether it did what it was asked is unknown.
     Away(String),
+    /// The store said that it cannot now, and how long to wait.
+    Busy {
+        /// What it said.
+        why: String,
+        /// At most [`WAIT_MAX`].
+        wait: Duration,
+    },
     /// The store answered, and the same request will have the same answer.
     Refused(String),
+}
+
+impl Trouble {
+    /// How long the store asked to be left alone; nothing if it did not.
+    pub(crate) fn wait(&self) -> Duration {
+        match self {
+            Self::Busy { wait, .. } => *wait,
+            Self::Away(_) | Self::Refused(_) => Duration::ZERO,
+        }
+    }
 }
 
 impl fmt::Display for Trouble {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Away(why) | Self::Refused(why) => f.write_str(why),
+            Self::Away(why) | Self::Busy { why, .. } | Self::Refused(why) => f.write_str(why),
         }
     }
 }
@@ -92,7 +114,9 @@ impl FetchError {
             Self::OutOfRange { payload_len } => {
                 ReadError::OutOfRange { name, range: range.clone(), payload_len }
             }
-            Self::Trouble(Trouble::Away(why)) => ReadError::Away { name, why },
+            Self::Trouble(Trouble::Away(why) | Trouble::Busy { why, .. }) => {
+                ReadError::Away { name, why }
+            }
             Self::Trouble(Trouble::Refused(why)) => {
                 ReadError::Io { name, source: io::Error::other(why) }
             }
@@ -124,16 +148,21 @@ pub(crate) struct Page {
 }
 
 impl Remote {
-    /// A bucket of S3 or of something that speaks like it. Nothing is sent yet.
+    /// A bucket of S3 or of something that speaks like it. Nothing is sent to it yet; but where nothing else says who
+    /// asks, Amazon's own machines are asked for their role, for some seconds at most.
     ///
     /// # Errors
     ///
-    /// [`OpenRemoteError`] when the options make no sense or no thread can be started.
+    /// [`OpenRemoteError`] when the options make no sense, there are no credentials, or no thread can be started.
     pub fn s3(host: &Host, options: &S3Options) -> Result<Self, OpenRemoteError> {
-        let store = options.build()?;
+        let built = options.build(host)?;
         // The client has the same limit; this one holds also where it forgets it.
         let patience = options.request_timeout + options.connect_timeout;
-        let bucket = Bucket::new(host, store, &options.prefix, options.place(), patience)?;
+        let place = options.place();
+        let bucket = Bucket::new(host, built.store, &options.prefix, place, patience)?;
+        if let Some(role) = built.role_of_machine {
+            bucket.ask_for_role(&*role)?;
+        }
         Ok(Self { bucket, tally: Tally::default() })
     }
 
@@ -245,14 +274,14 @@ impl BlockStore for Remote {
 
 pub(crate) fn delete_error(name: BlockName, trouble: Trouble) -> DeleteError {
     match trouble {
-        Trouble::Away(why) => DeleteError::Away { name, why },
+        Trouble::Away(why) | Trouble::Busy { why, .. } => DeleteError::Away { name, why },
         Trouble::Refused(why) => DeleteError::Io { name, source: io::Error::other(why) },
     }
 }
 
 pub(crate) fn list_error(place: &str, trouble: Trouble) -> ListError {
     match trouble {
-        Trouble::Away(why) => ListError::Away { why },
+        Trouble::Away(why) | Trouble::Busy { why, .. } => ListError::Away { why },
         Trouble::Refused(why) => {
             ListError::Io { path: PathBuf::from(place), source: io::Error::other(why) }
         }

@@ -434,13 +434,13 @@ impl Shared {
                     state.circuit(way).answered();
                     return Err(Trouble::Refused(why));
                 }
-                Err(Trouble::Away(why)) => why,
+                Err(away @ (Trouble::Away(_) | Trouble::Busy { .. })) => away,
             };
             self.note_failure(&mut state, way, &why, probe);
             failures += 1;
-            let again = now + backoff(failures, &*self.host.random);
+            let again = now + backoff(failures, &*self.host.random).max(why.wait());
             if again >= deadline {
-                return Err(Trouble::Away(why));
+                return Err(why);
             }
             state.counts.retries += 1;
             drop(state);
@@ -464,12 +464,15 @@ impl Shared {
     }
 
     /// A request came to nothing; if that opens the circuit, nobody goes on waiting for it.
-    fn note_failure(&self, state: &mut State, way: Way, why: &str, probe: bool) {
-        let opened = state.circuit(way).failed(self.now(), why, probe, &*self.host.random);
+    fn note_failure(&self, state: &mut State, way: Way, trouble: &Trouble, probe: bool) {
+        let why = trouble.to_string();
+        // From when on an answer may be hoped for.
+        let from = self.now() + trouble.wait();
+        let opened = state.circuit(way).failed(from, &why, probe, &*self.host.random);
         if opened {
             tracing::warn!(place = self.remote.place(), ?way, why, "the store is away");
             if way == Way::Reads {
-                state.fail_queued(why);
+                state.fail_queued(&why);
                 self.news.notify_all();
             }
         }

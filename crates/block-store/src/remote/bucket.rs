@@ -9,17 +9,23 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use host::{Host, Random};
+use object_store::aws::AwsCredential;
 use object_store::path::Path;
-use object_store::{GetOptions, GetRange, GetResult, ObjectStore, PutMode, PutPayload};
+use object_store::{
+    CredentialProvider, GetOptions, GetRange, GetResult, ObjectStore, PutMode, PutPayload,
+};
 
 use super::runtime::Runtime;
-use super::{FetchError, Page, Put, Trouble};
+use super::{FetchError, Page, Put, Trouble, advice};
 use crate::format::{BLOCK_FILE_BYTES_MAX, Chunks, HEADER_BYTES, Layout, TRAILER_BYTES, header};
 use crate::recent::Recent;
 use crate::{Block, BlockName, Footer, FormatError, Listed, OpenRemoteError};
 
 /// Most names in one request to delete or to list.
 pub(crate) const BATCH: usize = 1000;
+
+/// How long a machine may take to say which role it has.
+const ROLE_PATIENCE: Duration = Duration::from_secs(3);
 
 /// How much of a block's end is asked for at once in the hope that it holds the footer.
 const TAIL_GUESS_BYTES: u64 = 8 * 1024;
@@ -88,7 +94,22 @@ impl Bucket {
         &self,
         request: impl Future<Output = Result<T, Trouble>>,
     ) -> Result<T, Trouble> {
-        self.runtime.run(self.patience, request)
+        self.runtime.run(self.patience, advice::heeded(request))
+    }
+
+    /// Finds out whether this machine has a role, by the service that Amazon's machines have for that.
+    pub(super) fn ask_for_role(
+        &self,
+        role: &dyn CredentialProvider<Credential = AwsCredential>,
+    ) -> Result<(), OpenRemoteError> {
+        let asked = async {
+            let got = role.get_credential().await.map(drop);
+            got.map_err(|error| trouble(&error))
+        };
+        self.runtime.run(ROLE_PATIENCE, asked).map_err(|trouble| {
+            tracing::debug!(%trouble, "this machine has no role");
+            OpenRemoteError::NoCredentials { place: self.place.clone() }
+        })
     }
 
     pub(super) fn path(&self, name: BlockName) -> Path {

@@ -52,7 +52,7 @@ impl ObjectTrouble {
             Self::Format(source) => {
                 ObjectGetError::from_format(name, format!("objects/{name} in {place}"), source)
             }
-            Self::Trouble(Trouble::Away(why)) => {
+            Self::Trouble(Trouble::Away(why) | Trouble::Busy { why, .. }) => {
                 ObjectGetError::Away { name: name.to_owned(), why }
             }
             Self::Trouble(Trouble::Refused(why)) => {
@@ -241,7 +241,7 @@ impl Objects for Bucket {
 pub(crate) fn object_put_error(name: &str, trouble: Trouble) -> ObjectPutError {
     let name = name.to_owned();
     match trouble {
-        Trouble::Away(why) => ObjectPutError::Away { name, why },
+        Trouble::Away(why) | Trouble::Busy { why, .. } => ObjectPutError::Away { name, why },
         Trouble::Refused(why) => ObjectPutError::Io { name, source: io::Error::other(why) },
     }
 }
@@ -249,7 +249,7 @@ pub(crate) fn object_put_error(name: &str, trouble: Trouble) -> ObjectPutError {
 pub(crate) fn object_list_error(prefix: &str, trouble: Trouble) -> ObjectListError {
     let prefix = prefix.to_owned();
     match trouble {
-        Trouble::Away(why) => ObjectListError::Away { prefix, why },
+        Trouble::Away(why) | Trouble::Busy { why, .. } => ObjectListError::Away { prefix, why },
         Trouble::Refused(why) => ObjectListError::Io { prefix, source: io::Error::other(why) },
     }
 }
@@ -257,7 +257,7 @@ pub(crate) fn object_list_error(prefix: &str, trouble: Trouble) -> ObjectListErr
 pub(crate) fn object_delete_error(name: &str, trouble: Trouble) -> ObjectDeleteError {
     let name = name.to_owned();
     match trouble {
-        Trouble::Away(why) => ObjectDeleteError::Away { name, why },
+        Trouble::Away(why) | Trouble::Busy { why, .. } => ObjectDeleteError::Away { name, why },
         Trouble::Refused(why) => ObjectDeleteError::Io { name, source: io::Error::other(why) },
     }
 }

@@ -46,6 +46,16 @@ enum Uploaded {
     NotNow,
 }
 
+impl Uploaded {
+    /// How long the store asked to be left alone.
+    fn wait(&self) -> Duration {
+        match self {
+            Self::Later(trouble) => trouble.wait(),
+            Self::Done | Self::Stuck(_) | Self::NotRead(_) | Self::NotNow => Duration::ZERO,
+        }
+    }
+}
+
 impl State {
     fn next_task(&mut self, now: Monotonic) -> Option<Task> {
         if self.closing {
@@ -115,8 +125,8 @@ impl Shared {
                         tracing::info!(place = self.remote.place(), "the store is back");
                         state.reads.answered();
                     }
-                    Err(Trouble::Away(why)) => {
-                        self.note_failure(&mut state, Way::Reads, &why, true);
+                    Err(away @ (Trouble::Away(_) | Trouble::Busy { .. })) => {
+                        self.note_failure(&mut state, Way::Reads, &away, true);
                     }
                 }
             }
@@ -142,8 +152,8 @@ impl Shared {
         let mut state = self.state();
         state.queue.done(taken);
         match &fetched {
-            Err(FetchError::Trouble(Trouble::Away(why))) => {
-                self.note_failure(&mut state, Way::Reads, why, false);
+            Err(FetchError::Trouble(away @ (Trouble::Away(_) | Trouble::Busy { .. }))) => {
+                self.note_failure(&mut state, Way::Reads, away, false);
                 state.queue.narrow(taken.class);
             }
             Ok(_) | Err(_) => {
@@ -194,14 +204,16 @@ impl Shared {
         let is_open = state.reads.why_open().is_some();
         let Some(flight) = state.flights.get_mut(part) else { return false };
         flight.failures += 1;
-        let may_help = match fetched {
-            Err(FetchError::Trouble(Trouble::Away(_))) => !is_open,
-            Err(FetchError::Format(FormatError::Damaged { .. })) => {
-                flight.failures < DAMAGED_TRIES && !is_open
+        let (may_help, wait) = match fetched {
+            Err(FetchError::Trouble(away @ (Trouble::Away(_) | Trouble::Busy { .. }))) => {
+                (!is_open, away.wait())
             }
-            Ok(_) | Err(_) => false,
+            Err(FetchError::Format(FormatError::Damaged { .. })) => {
+                (flight.failures < DAMAGED_TRIES && !is_open, Duration::ZERO)
+            }
+            Ok(_) | Err(_) => (false, Duration::ZERO),
         };
-        let at = self.now() + backoff(flight.failures, &*self.host.random);
+        let at = self.now() + backoff(flight.failures, &*self.host.random).max(wait);
         if !may_help || state.closing || at >= flight.deadline {
             return false;
         }
@@ -242,11 +254,11 @@ impl Shared {
                     block.tried &= why != TAKEN;
                 }
             }
-            Uploaded::Later(_) | Uploaded::NotRead(_) | Uploaded::NotNow => {
+            again @ (Uploaded::Later(_) | Uploaded::NotRead(_) | Uploaded::NotNow) => {
                 let Some(block) = state.staging.block_mut(name) else { return };
                 block.phase = Phase::Waiting;
                 block.failures = block.failures.saturating_add(1);
-                let at = now + backoff(block.failures, &*self.host.random);
+                let at = now + backoff(block.failures, &*self.host.random).max(again.wait());
                 state.counts.retries += 1;
                 state.queue.push(taken.job.clone(), Class::Upload, taken.bytes(), at);
             }
@@ -260,9 +272,9 @@ impl Shared {
                 state.writes.answered();
                 state.queue.widen(Class::Upload);
             }
-            Uploaded::Later(Trouble::Away(why) | Trouble::Refused(why)) => {
+            Uploaded::Later(trouble) => {
                 // What is refused to one is refused to all.
-                self.note_failure(state, Way::Writes, why, probe);
+                self.note_failure(state, Way::Writes, trouble, probe);
                 state.queue.narrow(Class::Upload);
             }
             Uploaded::NotRead(why) => {
@@ -319,9 +331,9 @@ impl Shared {
                 object.asked = false;
                 state.push_ready_objects(now);
             }
-            Uploaded::Later(_) | Uploaded::NotRead(_) => {
+            again @ (Uploaded::Later(_) | Uploaded::NotRead(_)) => {
                 object.failures = object.failures.saturating_add(1);
-                let at = now + backoff(object.failures, &*self.host.random);
+                let at = now + backoff(object.failures, &*self.host.random).max(again.wait());
                 state.counts.retries += 1;
                 state.queue.push(taken.job.clone(), Class::Upload, taken.bytes(), at);
             }

@@ -13,6 +13,7 @@ use block_store::{
 };
 use bytes::Bytes;
 use host::Host;
+use host::sim::Machine;
 use tempfile::TempDir;
 use testbed::{Fault, Kind, Log, Rule};
 
@@ -635,4 +636,34 @@ fn a_closed_store_keeps_what_it_could_not_send() {
     lab.proxy.calm();
     let store = lab.tiered(dir.path(), patient());
     assert_settled(&lab, &store, &[block]);
+}
+
+#[test]
+fn a_store_that_asks_to_be_left_alone_is_for_so_long_and_no_longer_than_a_minute() {
+    let Some(lab) = lab() else { return };
+    for (counter, asked, heeded) in [(1, 30, 30), (2, 100_000, 60)] {
+        let machine = Machine::new(counter);
+        let clock = machine.clone();
+        let idle = move |wait| clock.advance(wait);
+        let host = machine.host();
+        let store =
+            Tiered::by_hand(&host, Path::new("/blocks"), lab.remote(), patient(), idle).unwrap();
+        let fault = Fault::Refuse { status: 503, retry_after_seconds: Some(asked) };
+        lab.next(Kind::Put, fault.clone());
+        lab.proxy.forget();
+        let block = sample(counter, &[1000]);
+        store.put(&block).unwrap();
+        for second in 0..=heeded {
+            store.work();
+            let sent = lab.proxy.log().count(Kind::Put);
+            assert_eq!(sent, if second < heeded { 1 } else { 2 }, "after {second} s");
+            machine.advance(Duration::from_secs(1));
+        }
+        assert!(lab.has(&block));
+        // Who waits for an answer waits as long.
+        lab.next(Kind::Head, fault);
+        let before = host.clock.monotonic();
+        assert!(store.delete(block.name()).unwrap());
+        assert!(host.clock.monotonic().since(before) >= Duration::from_secs(heeded));
+    }
 }
