@@ -294,21 +294,49 @@ fn damaged(path: &Path, why: String) -> OpenError {
 }
 
 /// The engine's error enum may grow, so what is not known here counts as damage: the store is a view and
-/// can be rebuilt.
+/// can be rebuilt. So does what the system says of files that are gone, cut or empty.
 fn open_error(path: &Path, error: Error) -> OpenError {
     let path: PathBuf = path.into();
     match error {
         Error::Locked => OpenError::Locked { path },
-        Error::Io(source) | Error::Storage(LsmError::Io(source)) => OpenError::Io { path, source },
-        Error::InvalidVersion(found) => {
-            let found = found.map_or_else(|| "none".to_owned(), |version| format!("{version:?}"));
-            OpenError::UnknownVersion { path, at: "file version, byte 3", found }
+        Error::Io(source) | Error::Storage(LsmError::Io(source)) => {
+            if says_damage(&source) {
+                OpenError::Damaged { path, why: source.to_string() }
+            } else {
+                OpenError::Io { path, source }
+            }
         }
+        Error::InvalidVersion(_) => match version_file(&path) {
+            Some(version) => {
+                let found = version.to_string();
+                OpenError::UnknownVersion { path, at: "file version, byte 3", found }
+            }
+            None => OpenError::Damaged { path, why: "its file version says none".to_owned() },
+        },
         Error::Storage(LsmError::InvalidVersion(found)) => {
             OpenError::UnknownVersion { path, at: "a tree's manifest", found: found.to_string() }
         }
         other => OpenError::Damaged { path, why: other.to_string() },
     }
+}
+
+/// The version that the engine's own file says, if it says one.
+#[expect(clippy::disallowed_methods, reason = "the engine's files are not behind host::Disk")]
+fn version_file(path: &Path) -> Option<u8> {
+    let bytes = fs::read(path.join("version")).ok()?;
+    bytes.strip_prefix(b"FJL")?.first().copied()
+}
+
+/// Whether an error speaks of what the engine's files are and not of the disk.
+fn says_damage(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound
+            | io::ErrorKind::AlreadyExists
+            | io::ErrorKind::UnexpectedEof
+            | io::ErrorKind::InvalidInput
+            | io::ErrorKind::InvalidData
+    )
 }
 
 fn read_error(error: Error) -> MetaError {
@@ -481,6 +509,65 @@ mod tests {
         store.rows.remove(FORMAT_KEY).unwrap();
         drop(store);
         assert!(matches!(Fjall::open(dir.path()), Err(OpenError::Damaged { .. })));
+    }
+
+    /// All files below a directory.
+    fn files(dir: &Path) -> Vec<PathBuf> {
+        let entries = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+        entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
+    }
+
+    /// Ways to damage a file.
+    const HURTS: [fn(&Path); 4] = [
+        |path| fs::write(path, b"").unwrap(),
+        |path| {
+            let bytes = fs::read(path).unwrap();
+            fs::write(path, &bytes[..bytes.len() / 2]).unwrap();
+        },
+        |path| {
+            let mut bytes = fs::read(path).unwrap();
+            bytes.iter_mut().skip(5).step_by(997).for_each(|byte| *byte ^= 0x40);
+            fs::write(path, bytes).unwrap();
+        },
+        |path| fs::remove_file(path).unwrap(),
+    ];
+
+    #[test]
+    fn whatever_file_is_damaged_cut_or_gone_is_told_as_damage_or_takes_no_row_away() {
+        let dir = tempfile::tempdir().unwrap();
+        let live = dir.path().join("live");
+        let store = Fjall::open(&live).unwrap();
+        // Enough for tables on disk, besides the journal.
+        for n in 1..=40u8 {
+            let mut batch = Batch::new();
+            batch.put(Table(1), vec![n], vec![n; 300_000]);
+            store.commit(&batch, Applied(n.into())).unwrap();
+        }
+        store.sync().unwrap();
+        drop(store);
+        let whole = dir.path().join("whole");
+        copy(&live, &whole);
+        let all = files(&whole);
+        assert!(all.len() > 5, "{all:?}");
+        let mut told = 0;
+        for (file, hurt) in all.iter().flat_map(|file| HURTS.map(|hurt| (file, hurt))) {
+            let copied = dir.path().join("copy");
+            copy(&whole, &copied);
+            hurt(&copied.join(file.strip_prefix(&whole).unwrap()));
+            match Fjall::open(&copied) {
+                // All that it says it has, it has: nothing, if it takes itself for new.
+                Ok(store) => {
+                    let applied = store.applied().0;
+                    for n in 1..=u8::try_from(applied).unwrap() {
+                        assert_eq!(store.get(Table(1), &[n]).unwrap().unwrap(), vec![n; 300_000]);
+                    }
+                }
+                Err(OpenError::Damaged { .. }) => told += 1,
+                Err(error) => panic!("{}: {error:?}", file.display()),
+            }
+            fs::remove_dir_all(copied).unwrap();
+        }
+        assert!(told > 10, "{told} times");
     }
 
     #[test]

@@ -36,7 +36,7 @@ pub enum MetaError {
     #[error("the meta store cannot be read")]
     Io(#[source] io::Error),
     /// What is on disk is not what was written. Rebuild the store.
-    #[error("the meta store is damaged: {why}")]
+    #[error("the meta store is damaged: {why}; restart the server, which rebuilds it")]
     Damaged {
         /// What the engine found.
         why: String,

@@ -166,6 +166,21 @@ impl DataDir {
         self.path.join("meta")
     }
 
+    /// Moves the meta store out of the way, so that the start rebuilds it from journal and blocks. Nothing of it is
+    /// deleted: somebody may want to look at it.
+    pub(crate) fn set_meta_aside(&self, host: &Host, why: &str) -> io::Result<()> {
+        let mut names = (1..).map(|n| self.path.join(format!("meta.damaged-{n}")));
+        let Some(aside) = names.find(|name| !name.exists()) else { return Ok(()) };
+        host.disk.rename(&self.meta(), &aside)?;
+        host.disk.sync_dir(&self.path)?;
+        tracing::warn!(
+            why,
+            "the meta store is of no use; it is kept as {} and rebuilt",
+            aside.display()
+        );
+        Ok(())
+    }
+
     /// Where blocks lie.
     pub(crate) fn blocks(&self) -> PathBuf {
         self.path.join("blocks")

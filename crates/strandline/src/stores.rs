@@ -20,7 +20,7 @@ use block_store::{
     BlockStore, Directory, ListError, OpenRemoteError, Remote, S3Options, Tiered, TieredOptions,
 };
 use host::Host;
-use meta_store::{Fjall, MetaStore};
+use meta_store::{Fjall, MetaStore, OpenError};
 
 use crate::data_dir::DataDir;
 use crate::failure::{Failure, Outcome};
@@ -151,6 +151,47 @@ pub(crate) struct Stores {
 impl Stores {
     /// Opens what the data directory says. Blocks until done.
     pub(crate) fn open(host: &Host, data: &DataDir, settings: &StoreSettings) -> Outcome<Self> {
+        Self::open_with(host, data, settings, |data| Fjall::open(data.meta()))
+    }
+
+    /// The same, for a server: a meta store that is damaged is set aside and an empty one opened, which the start
+    /// fills.
+    pub(crate) fn open_or_mend(
+        host: &Host,
+        data: &DataDir,
+        settings: &StoreSettings,
+    ) -> Outcome<Self> {
+        Self::open_with(host, data, settings, |data| match Fjall::open(data.meta()) {
+            Err(OpenError::Damaged { path, why }) => {
+                let refused = |source| OpenError::Io { path: path.clone(), source };
+                data.set_meta_aside(host, &why).map_err(refused)?;
+                Fjall::open(data.meta())
+            }
+            opened => opened,
+        })
+    }
+
+    /// Sets the meta store aside, whose damage showed only when it was read, and opens an empty one.
+    pub(crate) fn begin_meta_anew(&mut self, data: &DataDir, why: &str) -> Outcome {
+        let cannot = |why: &dyn fmt::Display| {
+            Failure::because(
+                format!("cannot rebuild the meta store in {}", data.path().display()),
+                why,
+            )
+        };
+        // The last handle closes it.
+        self.meta = Arc::new(meta_store::Memory::new());
+        data.set_meta_aside(&self.host, why).map_err(|error| cannot(&error))?;
+        self.meta = Arc::new(Fjall::open(data.meta()).map_err(|error| cannot(&error))?);
+        Ok(())
+    }
+
+    fn open_with(
+        host: &Host,
+        data: &DataDir,
+        settings: &StoreSettings,
+        open_meta: impl FnOnce(&DataDir) -> Result<Fjall, OpenError>,
+    ) -> Outcome<Self> {
         let cannot = |what: &str, why: &dyn fmt::Display| {
             Failure::because(format!("cannot open the {what} in {}", data.path().display()), why)
         };
@@ -160,8 +201,7 @@ impl Stores {
             let meta = Arc::new(meta_store::Memory::new());
             return Ok(Self { host, journal: "/journal".into(), meta, blocks, tiered: None });
         }
-        let meta =
-            Arc::new(Fjall::open(data.meta()).map_err(|error| cannot("meta store", &error))?);
+        let meta = Arc::new(open_meta(data).map_err(|error| cannot("meta store", &error))?);
         let (blocks, tiered): (Arc<dyn BlockStore>, _) = match data.store() {
             StoreUrl::Memory | StoreUrl::Own => (open_directory(host, &data.blocks())?, None),
             StoreUrl::Dir(path) => (open_directory(host, path)?, None),
@@ -197,12 +237,6 @@ fn open_bucket(
     settings: &StoreSettings,
 ) -> Outcome<Arc<Tiered>> {
     let options = settings.s3_options(url)?;
-    // Amazon's own machines are told by Amazon who they are; whoever names another service has to say.
-    if settings.s3_endpoint.is_some() && !has_credentials() {
-        return Err(Failure::new(format!(
-            "{url} cannot be used without credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
-        )));
-    }
     let remote = Remote::s3(host, &options).map_err(|error| refused(&error))?;
     // A bucket that says no is told before anything is written for it. One that is away may come back.
     match remote.list(&mut |_| ControlFlow::Break(())) {
@@ -224,14 +258,16 @@ fn open_bucket(
         .map_err(|error| Failure::because("cannot open the block store", with_causes(&error)))
 }
 
-/// Whether the environment says who asks.
-fn has_credentials() -> bool {
-    let is_set = |name: &&str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-    CREDENTIALS.iter().any(is_set)
-}
-
 fn refused(error: &OpenRemoteError) -> Failure {
-    Failure::because("cannot use this store", with_causes(error))
+    match error {
+        // A sentence of its own.
+        OpenRemoteError::NoCredentials { .. } | OpenRemoteError::Refused { .. } => {
+            Failure::new(error.to_string())
+        }
+        OpenRemoteError::BadAddress { .. } | OpenRemoteError::Thread(_) => {
+            Failure::because("cannot use this store", with_causes(error))
+        }
+    }
 }
 
 /// What a service refuses, by the code in its answer: the answer itself is a page.
@@ -260,14 +296,6 @@ fn with_causes(error: &dyn std::error::Error) -> String {
 
 /// How long a stop waits for uploads.
 const UPLOAD_WAIT: Duration = Duration::from_secs(2);
-/// Variables of which one is there where credentials are.
-const CREDENTIALS: &[&str] = &[
-    "AWS_ACCESS_KEY_ID",
-    "AWS_SKIP_SIGNATURE",
-    "AWS_WEB_IDENTITY_TOKEN_FILE",
-    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
-    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
-];
 
 #[cfg(test)]
 mod tests {

@@ -7,8 +7,9 @@ use std::sync::Arc;
 use broker::Broker;
 use file_tree::FileTree;
 use host::Host;
+use meta_store::MetaError;
 use remote::OpenVolumeError;
-use strands::{CollectOptions, Position, Strands};
+use strands::{CollectOptions, OpenError, Position, Strands};
 use volume::{FindError, VolumeName, Volumes};
 
 use crate::data_dir::DataDir;
@@ -65,18 +66,29 @@ impl Stack {
         let cannot = |what: &str, why: &dyn std::fmt::Display| {
             Failure::because(format!("cannot open the {what} in {}", data.path().display()), why)
         };
-        let stores =
-            Stores::open(host, data, &settings.store).map_err(NotOpened::before_anything)?;
-        let options = strands_options(data, settings);
-        let (meta, blocks) = (Arc::clone(&stores.meta), Arc::clone(&stores.blocks));
-        let strands = Strands::open(stores.host.clone(), &stores.journal, meta, blocks, options)
-            .map_err(|error| match &error {
-                // The store is somebody else's, and has heard nothing of this directory.
-                strands::OpenError::Owner(_) => {
-                    NotOpened::before_anything(Failure::because("cannot use this store", &error))
-                }
-                _ => cannot("journal", &error).into(),
-            })?;
+        let mut stores = Stores::open_or_mend(host, data, &settings.store)
+            .map_err(NotOpened::before_anything)?;
+        let mut opened = open_strands(&stores, strands_options(data, settings));
+        if let Some(why) = opened.as_ref().err().and_then(of_no_use) {
+            stores.begin_meta_anew(data, &why)?;
+            opened = open_strands(&stores, strands_options(data, settings));
+        }
+        let strands = opened.map_err(|error| match &error {
+            // The store is somebody else's, and has heard nothing of this directory.
+            OpenError::Owner(_) => {
+                NotOpened::before_anything(Failure::because("cannot use this store", &error))
+            }
+            _ => cannot("journal", &error).into(),
+        })?;
+        if let Some(rebuilt) = strands.recovery().rebuilt {
+            tracing::warn!(
+                "the meta store is rebuilt: {} rows of a checkpoint and {} commits of the ledger up to commit {}, and \
+                 what the journal has from there",
+                rebuilt.checkpoint_rows,
+                rebuilt.ledger_commits,
+                rebuilt.position
+            );
+        }
         let broker = Broker::open(strands.clone(), broker::Options::default())
             .map_err(|error| cannot("topics", &error))?;
         let volumes = Volumes::open(strands.clone()).map_err(|error| cannot("volumes", &error))?;
@@ -101,6 +113,23 @@ impl Stack {
             _ = self.strands.wait_durable_beyond(Position::new(u64::MAX)) => true,
             () = std::future::ready(()) => false,
         }
+    }
+}
+
+fn open_strands(stores: &Stores, options: strands::Options) -> Result<Strands, OpenError> {
+    let (meta, blocks) = (Arc::clone(&stores.meta), Arc::clone(&stores.blocks));
+    Strands::open(stores.host.clone(), &stores.journal, meta, blocks, options)
+}
+
+/// Why the meta store is of no use, if that is what keeps the data path from opening: it is damaged, or has lost what
+/// the journal no longer has.
+fn of_no_use(error: &OpenError) -> Option<String> {
+    match error {
+        OpenError::Meta(MetaError::Damaged { why }) => Some(why.clone()),
+        OpenError::ViewBehind { applied, .. } if *applied > Position::START => {
+            Some(error.to_string())
+        }
+        _ => None,
     }
 }
 

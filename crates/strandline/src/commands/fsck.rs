@@ -80,8 +80,8 @@ fn check(host: &Host, target: &Target, args: &FsckArgs) -> Outcome<(Checked, u64
 }
 
 /// What can be done about faults.
-const REPAIR_HINT: &str = "nothing was repaired: bytes that are gone cannot be made again. A meta store that is lost is \
-    rebuilt when its directory is moved away and the server started; `strandline restore` makes a directory of what \
+const REPAIR_HINT: &str = "nothing was repaired: bytes that are gone cannot be made again. A meta store that is damaged or lost is \
+    rebuilt when the server is started; `strandline restore` makes a directory of what \
     the store holds";
 
 fn show(bar: &Progress, progress: FsckProgress) -> Outcome {

@@ -5,7 +5,7 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use testbed::{Moto, Proxy};
@@ -213,7 +213,7 @@ fn a_bucket_that_is_not_there_and_missing_credentials_are_told() {
     assert!(!data.exists(), "nothing is left behind");
     let (_temp, data) = fresh();
     let mut command = serve_command(&data, &flags);
-    command.env_remove("AWS_ACCESS_KEY_ID");
+    command.env_remove("AWS_ACCESS_KEY_ID").env("HOME", &data);
     let said = told(&run(&mut command, b""));
     assert!(said.contains("set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"), "{said}");
     assert!(!data.exists(), "nothing is left behind");
@@ -255,6 +255,96 @@ fn a_node_is_restored_from_its_store_alone_and_checks_out() {
 }
 
 #[test]
+fn a_node_whose_disk_is_lost_is_restored_from_its_bucket_alone() {
+    let Some(moto) = Moto::shared() else { return };
+    let bucket = moto.bucket("disk-is-lost");
+    let endpoint = format!("http://{}", moto.addr());
+    let flags = ["--store", "s3://disk-is-lost/some/prefix", "--s3-endpoint", &endpoint];
+    let (temp, data) = fresh();
+    let dir = temp.path().join("mnt");
+    let server = start(&data, &flags);
+    let has_file = fill(&server, &dir);
+    let end = server.status()["journal"]["appended"].as_u64();
+    // A round of packing begins when there are bytes to pack.
+    server.run_with_input(&["produce", "more"], b"more\n");
+    server.wait_for_status("it is in the bucket", |status| {
+        status["store"]["restorable"]["commit"].as_u64() >= end
+    });
+    assert!(end > Some(0) && bucket.keys().iter().any(|key| key.contains("/roots/")));
+    server.kill9();
+    fs::remove_dir_all(&data).unwrap();
+    let new = temp.path().join("new");
+    let mut command = crate::harness::strandline();
+    lend_credentials(&mut command);
+    let restored = run(command.arg("restore").args(flags).arg("--data").arg(&new), b"");
+    assert_eq!(restored.status.code(), Some(0), "{}", restored.stderr);
+    assert!(restored.stdout.starts_with("restored up to commit "), "{}", restored.stdout);
+    check(&start(&new, &["--s3-endpoint", &endpoint]), &dir, has_file);
+}
+
+#[test]
+fn credentials_come_from_a_profile_too_and_without_any_there_is_a_sentence_at_once() {
+    let home = tempfile::tempdir().unwrap();
+    let serve = |data: &Path, flags: &[&str], profile: Option<&str>| {
+        let mut command = serve_command(data, flags);
+        // No role is given to who asks here.
+        command.env("HOME", home.path()).env("AWS_METADATA_ENDPOINT", "http://127.0.0.1:1");
+        profile.map(|profile| command.env("AWS_PROFILE", profile));
+        command
+    };
+    let (_temp, data) = fresh();
+    let said = told(&run(&mut serve(&data, &["--store", "s3://bucket"], None), b""));
+    assert!(said.contains("s3://bucket cannot be used without credentials; set AWS_"), "{said}");
+    let said = told(&run(&mut serve(&data, &["--store", "s3://bucket"], Some("tide")), b""));
+    assert!(said.contains("AWS_PROFILE names the profile tide, which is not in"), "{said}");
+    assert!(!data.exists(), "nothing is left behind");
+    let Some(moto) = Moto::shared() else { return };
+    moto.bucket("of-a-profile");
+    let endpoint = format!("http://{}", moto.addr());
+    fs::create_dir(home.path().join(".aws")).unwrap();
+    let keys = "[tide]\naws_access_key_id = test\naws_secret_access_key = test\n";
+    fs::write(home.path().join(".aws/credentials"), keys).unwrap();
+    let flags = ["--store", "s3://of-a-profile", "--s3-endpoint", &endpoint];
+    let server = Server::start_by(serve(&data, &flags, Some("tide")), &data);
+    server.ok(&["topic", "create", "t"]);
+    assert_eq!(server.stop().status.code(), Some(0));
+}
+
+#[test]
+fn a_damaged_meta_store_is_kept_aside_and_rebuilt() {
+    let (temp, data) = fresh();
+    let dir = temp.path().join("mnt");
+    let server = start(&data, &[]);
+    let has_file = fill(&server, &dir);
+    server.wait_for_status("it is packed", |status| status["journal"]["unpacked_bytes"] == 0);
+    server.stop();
+    // A file in which the engine looks at each opening.
+    let damaged = |name: &str| {
+        let files = files_below(&data.join("meta"));
+        let path = files.into_iter().find(|path| path.ends_with(name)).unwrap();
+        fs::write(path, b"").unwrap();
+    };
+    for (name, aside) in [("keyspaces/0/current", "meta.damaged-1"), ("version", "meta.damaged-2")]
+    {
+        damaged(name);
+        let mut fsck = crate::harness::strandline();
+        let refused = run(fsck.arg("fsck").arg("--data").arg(&data), b"");
+        assert!(refused.stderr.contains("is damaged"), "{}", refused.stderr);
+        let server = start(&data, &[]);
+        check(&server, &dir, has_file);
+        assert!(data.join(aside).join("version").exists());
+        let said = server.stop().stderr;
+        assert!(said.contains(aside) && said.contains("the meta store is rebuilt"), "{said}");
+        assert!(server_finds_nothing_wrong(&data));
+    }
+}
+
+fn server_finds_nothing_wrong(data: &Path) -> bool {
+    let mut fsck = crate::harness::strandline();
+    run(fsck.args(["fsck", "--scrub", "--data"]).arg(data), b"").status.code() == Some(0)
+}
+
+#[test]
 fn a_check_finds_what_is_missing_and_needs_the_directory_for_itself() {
     let (_temp, data) = fresh();
     let server = start(&data, &[]);
@@ -282,7 +372,7 @@ fn a_check_finds_what_is_missing_and_needs_the_directory_for_itself() {
     assert_eq!(nowhere.status.code(), Some(2), "{}", nowhere.stderr);
 }
 
-fn files_below(dir: &Path) -> Vec<std::path::PathBuf> {
+fn files_below(dir: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
     entries.flat_map(|path| if path.is_dir() { files_below(&path) } else { vec![path] }).collect()
 }
