@@ -52,7 +52,7 @@ pub(crate) fn write_to_stay(
     offset: u64,
     bytes: &Bytes,
 ) -> anyhow::Result<Position> {
-    if !strands.should_stage(bytes.len(), true) {
+    if !strands.should_stage(bytes.len()) {
         return write(strands, strand, offset, bytes);
     }
     strands.admit_blocking(bytes.len())?;

@@ -10,6 +10,7 @@
 //! remove  = 5 u8 | strand u64
 //! packed  = 6 u8 | strand u64 | start u64 | length u32 | before u64
 //! placed  = 7 u8 | strand u64 | start u64 | length u32
+//! needs   = 8 u8 | block [u8; 20]
 //! ```
 //!
 //! All integers little-endian. `payload_at` counts from the record's first byte; the payload holds the
@@ -19,6 +20,7 @@
 //! Invariant: decoding checks every length against what is there; a record that does not add up exactly
 //! is refused as a whole.
 
+use block_store::BlockName;
 use bytes::Bytes;
 use meta_store::KEY_BYTES_MAX;
 
@@ -73,6 +75,10 @@ pub(crate) enum Op {
         strand: StrandId,
         start: u64,
         len: u32,
+    },
+    /// The block may not have been durable when the commit was made: the commit is, only when the block is.
+    Needs {
+        block: BlockName,
     },
 }
 
@@ -171,6 +177,24 @@ impl Commit {
         })
     }
 
+    /// The blocks that have to be durable before the commit is.
+    pub(crate) fn needed(&self) -> Vec<BlockName> {
+        let needed = self.ops.iter().filter_map(|op| match op {
+            Op::Needs { block } => Some(*block),
+            _ => None,
+        });
+        needed.collect()
+    }
+
+    /// Bytes of strands that this commit says to be in blocks.
+    pub(crate) fn placed_len(&self) -> u64 {
+        let placed = self.ops.iter().map(|op| match op {
+            Op::Placed { len, .. } => u64::from(*len),
+            _ => 0,
+        });
+        placed.sum()
+    }
+
     /// Whether a row of [`EXTENTS`] is among the operations.
     pub(crate) fn changes_extents(&self) -> bool {
         self.ops.iter().any(|op| match op {
@@ -179,7 +203,8 @@ impl Commit {
             | Op::Truncate { .. }
             | Op::Remove { .. }
             | Op::Packed { .. }
-            | Op::Placed { .. } => false,
+            | Op::Placed { .. }
+            | Op::Needs { .. } => false,
         })
     }
 
@@ -210,7 +235,7 @@ impl Op {
     /// The strand whose bytes it changes.
     fn strand(&self) -> Option<StrandId> {
         match self {
-            Self::Put { .. } | Self::Delete { .. } => None,
+            Self::Put { .. } | Self::Delete { .. } | Self::Needs { .. } => None,
             Self::Write { strand, .. }
             | Self::Truncate { strand, .. }
             | Self::Remove { strand }
@@ -256,6 +281,9 @@ pub(crate) enum RawOp<'a> {
         strand: StrandId,
         start: u64,
         len: u32,
+    },
+    Needs {
+        block: BlockName,
     },
 }
 
@@ -352,6 +380,7 @@ const TRUNCATE: u8 = 4;
 const REMOVE: u8 = 5;
 const PACKED: u8 = 6;
 const PLACED: u8 = 7;
+const NEEDS: u8 = 8;
 
 fn head_len(op: &Op) -> usize {
     match op {
@@ -362,6 +391,7 @@ fn head_len(op: &Op) -> usize {
         Op::Remove { .. } => 9,
         Op::Packed { .. } => 29,
         Op::Placed { .. } => 21,
+        Op::Needs { .. } => 1 + BlockName::BYTES,
     }
 }
 
@@ -413,6 +443,10 @@ fn encode_op(op: &Op, out: &mut Vec<u8>) -> Option<()> {
             out.extend_from_slice(&start.to_le_bytes());
             out.extend_from_slice(&len.to_le_bytes());
         }
+        Op::Needs { block } => {
+            out.push(NEEDS);
+            out.extend_from_slice(&block.to_bytes());
+        }
     }
     Some(())
 }
@@ -454,6 +488,7 @@ fn decode_op<'a>(reader: &mut Reader<'a>, payload_at: u32) -> Result<RawOp<'a>, 
             }
             RawOp::Placed { strand, start, len }
         }
+        NEEDS => RawOp::Needs { block: BlockName::from_bytes(&reader.array()?) },
         kind => return Err(DecodeError::Kind(kind)),
     })
 }
@@ -535,6 +570,7 @@ mod tests {
                 Op::Packed { strand, start, len, before }
             }
             RawOp::Placed { strand, start, len } => Op::Placed { strand, start, len },
+            RawOp::Needs { block } => Op::Needs { block },
         }
     }
 
@@ -553,6 +589,9 @@ mod tests {
                 .prop_map(|(strand, offset, bytes)| Op::Write { strand, offset, bytes }),
             (strand.clone(), any::<u64>()).prop_map(|(strand, len)| Op::Truncate { strand, len }),
             strand.clone().prop_map(|strand| Op::Remove { strand }),
+            (any::<u32>(), any::<u64>(), any::<u64>()).prop_map(|(domain, epoch, counter)| {
+                Op::Needs { block: BlockName { domain, epoch, counter } }
+            }),
             (strand.clone(), 0..u64::MAX / 2, 1..u32::MAX)
                 .prop_map(|(strand, start, len)| Op::Placed { strand, start, len }),
             (strand, any::<u64>(), any::<u32>(), any::<u64>())

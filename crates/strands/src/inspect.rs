@@ -71,6 +71,11 @@ pub enum InspectedOp<'a> {
         /// How long it is.
         len: u32,
     },
+    /// The commit is durable only when the block is.
+    Needs {
+        /// Which block.
+        block: BlockName,
+    },
 }
 
 /// Shows each operation of the commit that a journal record holds; the whole record is checked.
@@ -306,6 +311,7 @@ fn of_raw<'a>(record: &'a [u8], op: RawOp<'a>) -> InspectedOp<'a> {
             InspectedOp::Packed { strand, start, len, before }
         }
         RawOp::Placed { strand, start, len } => InspectedOp::Placed { strand, start, len },
+        RawOp::Needs { block } => InspectedOp::Needs { block },
     }
 }
 

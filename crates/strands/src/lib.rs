@@ -8,7 +8,8 @@
 //!   lies in the journal.
 //! - [`Strands::commit`] appends it, makes it visible and hands it to the operating system, in that
 //!   order; a [`Ticket`] waits for durability.
-//! - Large payload goes into a block at once and never into the journal (`staged.rs`).
+//! - Large payload goes into a block at once and never into the journal (`staged.rs`); if nobody waits for it the block
+//!   is synced later, and the commit is durable no earlier (`unsynced.rs`).
 //! - Rows live in the meta store, which only ever receives commits that are durable in the journal;
 //!   newer ones are in the overlay (`overlay.rs`), which reads consult first.
 //! - Bytes live in the journal (`pieces.rs` indexes them) until `pack.rs` moves them into blocks
@@ -58,6 +59,7 @@ mod strands;
 mod tests;
 mod ticket;
 mod types;
+mod unsynced;
 
 pub use cached::CacheStatus;
 pub use collect::{
@@ -82,3 +84,4 @@ pub use status::Status;
 pub use strands::Strands;
 pub use ticket::Ticket;
 pub use types::{Opening, Order, Position, Positions, StoreId, StrandId, Table};
+pub use unsynced::LostBlock;

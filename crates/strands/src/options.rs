@@ -31,11 +31,10 @@ pub struct Options {
     pub checkpoint_every_bytes: u64,
     /// Memory for bytes of blocks that were read or packed lately; 0: none.
     pub cache_bytes: u64,
-    /// Payload of this size goes into a block of its own where that pays: see `stage_above_journal_bytes`.
+    /// Payload of this size and more goes into a block of its own.
     pub stage_bytes: u64,
-    /// Large payload goes into blocks of its own when the journal holds this much, and always if its writer
-    /// waits for a sync.
-    pub stage_above_journal_bytes: u64,
+    /// Who writes such payload without waiting for a sync waits while so many bytes of it are not durable.
+    pub unsynced_blocks_bytes_max: u64,
     /// Payload is refused when the disk has less room than this; kept for deletes, packing and the
     /// meta store. `None`: 1 GiB, or a sixteenth of a disk below 16 GiB.
     pub reserve_bytes: Option<u64>,
@@ -60,7 +59,7 @@ impl Default for Options {
             checkpoint_every_bytes: 256 << 20,
             cache_bytes: 128 << 20,
             stage_bytes: 256 << 10,
-            stage_above_journal_bytes: 512 << 20,
+            unsynced_blocks_bytes_max: 64 << 20,
             reserve_bytes: None,
             collect_every: Some(Duration::from_secs(15 * 60)),
             collect: CollectOptions::default(),

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use block_store::BlockStore;
 use bytes::Bytes;
-use durable_log::{Location, Log, Offset, Record, Torn};
+use durable_log::{BeforeSync, Location, Log, Offset, Record, Torn};
 use host::{Host, SystemRun};
 use meta_store::{Applied, Batch, MetaStore};
 
@@ -24,6 +24,7 @@ use crate::pieces::{Piece, Pieces};
 use crate::restore::{self, Rebuilt};
 use crate::shared::{Mint, Shared, State, lock, stamped};
 use crate::types::{Opening, Position, Table};
+use crate::unsynced::{LostBlock, Unsynced};
 
 /// Rows about the node itself.
 pub(crate) const NODE: Table = Table(0);
@@ -49,6 +50,8 @@ pub struct Recovery {
     pub replayed: u64,
     /// An unacknowledged tail that was cut and kept aside.
     pub torn: Option<Torn>,
+    /// Why it was cut, if that was for a block that did not survive.
+    pub lost_block: Option<LostBlock>,
     /// The meta store was empty, and was rebuilt from the block store.
     pub rebuilt: Option<Rebuilt>,
 }
@@ -62,9 +65,12 @@ pub(crate) fn open(
     options: Options,
 ) -> Result<Shared, OpenError> {
     let total_bytes = disk_bytes(&host, dir)?;
+    let unsynced = Arc::new(Unsynced::new(Arc::clone(&blocks), options.unsynced_blocks_bytes_max));
+    let before_sync = Some(Arc::clone(&unsynced) as Arc<dyn BeforeSync>);
+    let log_options = durable_log::Options { before_sync, ..options.log_on(total_bytes) };
     let checkpoint = Found::read(&host, dir, options.store_id);
     let landmark = checkpoint.as_ref().map(Found::landmark);
-    let (log, found) = Log::open_from(&host, dir, options.log_on(total_bytes), landmark)?;
+    let (log, found) = Log::open_from(&host, dir, log_options, landmark)?;
     let (applied, rebuilt) = view_position(&log, dir, &*meta, &*blocks)?;
     let checkpoint =
         checkpoint.and_then(|checkpoint| checkpoint.into_pieces(&log, dir, found.reaches_landmark));
@@ -82,6 +88,7 @@ pub(crate) fn open(
         scanned_bytes,
         replayed,
         torn: found.torn,
+        lost_block: unsynced.lost(),
         rebuilt,
     };
     let since_checkpoint = scanned_from.unwrap_or_else(|| end_of(&log));
@@ -89,7 +96,8 @@ pub(crate) fn open(
     let unpacked_since = (pieces.count() > 0).then_some(now);
     let state = State { pieces, unpacked_since, ..State::default() };
     let fresh = log.positions().appended == Offset::ZERO;
-    let (opening, mint) = next_opening(&host, &*meta, recovery.clean || fresh)?;
+    let lost = recovery.lost_block.is_some();
+    let (opening, mint) = next_opening(&host, &*meta, recovery.clean || fresh, lost)?;
     let shared = Shared::new(
         host,
         dir.to_owned(),
@@ -97,6 +105,7 @@ pub(crate) fn open(
         log,
         meta,
         blocks,
+        unsynced,
         state,
         recovery,
         opening,
@@ -280,6 +289,8 @@ impl<'a> Replay<'a> {
                 self.pieces.packed(strand, start, len, Position::new(before));
             }
             RawOp::Placed { strand, start, len } => self.pieces.packed(strand, start, len, at),
+            // Seen to when the journal was opened.
+            RawOp::Needs { .. } => {}
         }
     }
 
@@ -329,6 +340,7 @@ fn next_opening(
     host: &Host,
     meta: &dyn MetaStore,
     clean: bool,
+    lost: bool,
 ) -> Result<(Opening, Mint), OpenError> {
     let row = |key| -> Result<Option<Bytes>, OpenError> {
         let stored = meta.get(meta_store::Table(NODE.0), key)?;
@@ -350,7 +362,7 @@ fn next_opening(
     let opening = Opening {
         epoch: last.epoch + 1,
         unclean_starts: last.unclean_starts + u64::from(!clean),
-        system_runs: last.system_runs + u64::from(!is_same_run),
+        system_runs: last.system_runs + u64::from(!is_same_run || lost),
         run,
     };
     Ok((opening, Mint { next, reserved: next }))

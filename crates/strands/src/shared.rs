@@ -28,6 +28,7 @@ use crate::pieces::{Piece, Pieces};
 use crate::recover::Recovery;
 use crate::staged::Staged;
 use crate::types::{Opening, Order, Position, StrandId, Table};
+use crate::unsynced::Unsynced;
 
 /// Strands that were removed and whose extents are still to be cleaned up: strand u64 BE → version u8 (1).
 pub(crate) const REMOVED: Table = Table(2);
@@ -40,6 +41,7 @@ pub(crate) struct Shared {
     pub(crate) log: Log,
     pub(crate) meta: Arc<dyn MetaStore>,
     pub(crate) blocks: Arc<dyn BlockStore>,
+    pub(crate) unsynced: Arc<Unsynced>,
     pub(crate) cache: Option<Cache>,
     pub(crate) state: RwLock<State>,
     pub(crate) recovery: Recovery,
@@ -146,6 +148,7 @@ impl Shared {
         log: Log,
         meta: Arc<dyn MetaStore>,
         blocks: Arc<dyn BlockStore>,
+        unsynced: Arc<Unsynced>,
         state: State,
         recovery: Recovery,
         opening: Opening,
@@ -161,6 +164,7 @@ impl Shared {
             log,
             meta,
             blocks,
+            unsynced,
             cache,
             state: RwLock::new(state),
             recovery,
@@ -224,7 +228,16 @@ impl Shared {
         let mut parts = Vec::with_capacity(1 + commit.ops().len());
         parts.push(head);
         parts.extend(commit.writes().map(|bytes| &bytes[..]));
-        let appended = self.log.append_parts(&parts).map_err(append_error)?;
+        // Before the commit can be seen by a sync.
+        let needed = commit.needed();
+        let registered =
+            (!needed.is_empty()).then(|| self.unsynced.register(needed, commit.placed_len()));
+        let appended = self.log.append_parts(&parts).map_err(append_error);
+        if let Some(registered) = registered {
+            let at = appended.as_ref().ok().map(|appended| Position::of(appended.first));
+            self.unsynced.appended(registered, at);
+        }
+        let appended = appended?;
         let now = self.host.clock.monotonic();
         let payload = appended.at.plus(head.len() as u64);
         let at = Position::of(appended.first);
@@ -252,7 +265,8 @@ impl Shared {
                 | Op::Delete { .. }
                 | Op::Write { .. }
                 | Op::Packed { .. }
-                | Op::Placed { .. } => {}
+                | Op::Placed { .. }
+                | Op::Needs { .. } => {}
             }
         }
         // Once per strand, to its shortest: what one truncate cut off, a longer one after it does not
@@ -270,6 +284,9 @@ impl Shared {
             let end = start + staged.len() as u64;
             let old = extents::overlapping(self, strand, start, end).map_err(row_error)?;
             extents::replace(commit, strand, &old, staged.extents());
+            for needs in staged.needs() {
+                commit.push(needs);
+            }
             // Kept until the commit is made, so that its blocks stay in flight until then.
             commit.stage(staged);
         }
@@ -376,6 +393,7 @@ impl State {
                     self.pieces.packed(strand, start, len, at);
                     self.written_bytes += u64::from(len);
                 }
+                Op::Needs { .. } => {}
             }
         }
     }

@@ -1,8 +1,10 @@
 //! Large payload is written once: into a block of its own first, then one commit says where it lies.
 //!
-//! 1. The block is put, durable when that returns. Nobody names it yet.
+//! 1. The block is put: durable when that returns, if somebody waits for it anyhow, and else without a sync. Nobody
+//!    names it yet.
 //! 2. The commit carries the extents as rows, a `placed` operation for the range, and whatever else the caller
-//!    changes with it, and is applied whole as any other.
+//!    changes with it, and is applied whole as any other. For a block that was not synced it also says that it needs
+//!    it, and is durable only when the block is (`unsynced.rs`).
 //!
 //! What the journal holds of the range is older than the `placed` operation and goes with it, in memory as
 //! at a replay; a round of packing that is under way finds those pieces gone and leaves its copies out.
@@ -26,8 +28,8 @@ use crate::extents::Extent;
 use crate::shared::Shared;
 use crate::types::{Position, StrandId};
 
-/// Payload for one range of a strand, which [`Commit::place`] puts there: durable in blocks of its own, or
-/// to be journalled.
+/// Payload for one range of a strand, which [`Commit::place`] puts there: in blocks of its own, durable or on their
+/// way to the disk, or to be journalled.
 ///
 /// Dropped without a commit it leaves no trace but blocks that collection removes.
 #[derive(Clone, Debug)]
@@ -38,6 +40,8 @@ pub struct Staged {
     bytes: Bytes,
     /// Empty: it goes into the journal.
     extents: Vec<Extent>,
+    /// Its blocks were not synced.
+    unsynced: bool,
     /// Keeps collection away from the blocks.
     _in_flight: Vec<Arc<MintedBlock>>,
 }
@@ -46,7 +50,14 @@ impl Staged {
     /// Payload that goes into the journal.
     pub fn journalled(bytes: Bytes) -> Self {
         let strand = StrandId::from_raw(0);
-        Self { strand, start: 0, bytes, extents: Vec::new(), _in_flight: Vec::new() }
+        Self {
+            strand,
+            start: 0,
+            bytes,
+            extents: Vec::new(),
+            unsynced: false,
+            _in_flight: Vec::new(),
+        }
     }
 
     /// How many bytes it is.
@@ -76,6 +87,12 @@ impl Staged {
         &self.extents
     }
 
+    /// What the commit says of its blocks besides where they are.
+    pub(crate) fn needs(&self) -> impl Iterator<Item = Op> {
+        let unsynced = self.extents.iter().filter(|_| self.unsynced);
+        unsynced.map(|extent| Op::Needs { block: extent.block })
+    }
+
     pub(crate) fn write(&self) -> Op {
         Op::Write { strand: self.strand, offset: self.start, bytes: self.bytes.clone() }
     }
@@ -99,29 +116,28 @@ impl Commit {
 
 impl Shared {
     /// Whether a write of so many bytes should get blocks of its own.
-    ///
-    /// A burst goes into the journal, which is as fast as memory and settles later. Who waits for a sync
-    /// anyway, or writes more than the journal is meant to hold, would only wait for the second copy.
-    pub(crate) fn should_stage(&self, payload_bytes: usize, waits_for_sync: bool) -> bool {
+    pub(crate) fn should_stage(&self, payload_bytes: usize) -> bool {
         let is_large =
             u64::try_from(payload_bytes).is_ok_and(|len| len >= self.options.stage_bytes);
-        let under_pressure =
-            || self.log.stats().segment_bytes >= self.options.stage_above_journal_bytes;
-        is_large && (waits_for_sync || under_pressure()) && self.not_fenced().is_ok()
+        is_large && self.not_fenced().is_ok()
     }
 
-    /// Puts payload into blocks of its own; into none if the store takes none.
+    /// Puts payload into blocks of its own, synced or not; into none if the store takes none.
     pub(crate) fn stage(
         &self,
         strand: StrandId,
         start: u64,
         bytes: Bytes,
+        unsynced: bool,
     ) -> Result<Staged, CommitError> {
-        let mut staged = Staged { strand, start, ..Staged::journalled(bytes.clone()) };
+        if unsynced {
+            self.wait_unsynced_room()?;
+        }
+        let mut staged = Staged { strand, start, unsynced, ..Staged::journalled(bytes.clone()) };
         let max = BLOCK_BYTES_MAX as usize;
         for from in (0..bytes.len()).step_by(max) {
             let part = bytes.slice(from..bytes.len().min(from + max));
-            match self.stage_block(strand, start + from as u64, &part) {
+            match self.stage_block(strand, start + from as u64, &part, unsynced) {
                 Ok((extent, minted)) => {
                     staged.extents.push(extent);
                     staged._in_flight.push(Arc::new(minted));
@@ -142,6 +158,7 @@ impl Shared {
         strand: StrandId,
         start: u64,
         bytes: &Bytes,
+        unsynced: bool,
     ) -> Result<(Extent, MintedBlock), PutError> {
         let minted = self.block_mint.mint();
         let len = u32::try_from(bytes.len()).expect("at most a block");
@@ -152,7 +169,12 @@ impl Shared {
             block_store::Piece { strand: strand.get(), start, generation: generation.get(), len };
         let mut builder = BlockBuilder::new();
         let at = builder.add(piece, &[bytes]).expect("one piece of at most a block fits");
-        self.blocks.put(&builder.finish(minted.name()))?;
+        let block = builder.finish(minted.name());
+        if unsynced {
+            self.blocks.put_unsynced(&block)?;
+        } else {
+            self.blocks.put(&block)?;
+        }
         Ok((Extent { start, len, block: minted.name(), at, generation }, minted))
     }
 }

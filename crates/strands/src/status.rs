@@ -41,6 +41,8 @@ pub struct Status {
     pub packed_bytes: u64,
     /// Payload that went into blocks of its own, and not through the journal, since the start.
     pub staged_bytes: u64,
+    /// Payload in blocks of its own whose commits wait for the blocks to be durable.
+    pub unsynced_block_bytes: u64,
     /// Why the last round of packing failed, if it did.
     pub pack_error: Option<String>,
     /// The block cache; `None`: there is none.
@@ -82,6 +84,7 @@ impl Shared {
             packed_blocks: packed.blocks,
             packed_bytes: packed.bytes,
             staged_bytes: self.staged_bytes.load(Ordering::Relaxed),
+            unsynced_block_bytes: self.unsynced.bytes(),
             pack_error: packed.last_error.map(|trouble| trouble.why),
             cache: self.cache.as_ref().map(Cache::status),
             restorable,

@@ -23,6 +23,7 @@ use crate::staged::Staged;
 use crate::status::Status;
 use crate::ticket::{Ticket, sync_error};
 use crate::types::{Opening, Order, Position, Positions, StrandId, Table};
+use crate::unsynced;
 
 /// The open data path. Clones share it; the last one dropped without [`Strands::close`] leaves it as a
 /// crash would.
@@ -32,7 +33,7 @@ pub struct Strands {
     workers: Arc<Workers>,
 }
 
-/// The threads behind a [`Strands`]: committer, applier, packer, checkpointer, collector.
+/// The threads behind a [`Strands`]: committer, block syncers, applier, packer, checkpointer, collector.
 #[derive(Debug)]
 struct Workers {
     shared: Arc<Shared>,
@@ -56,6 +57,9 @@ impl Strands {
         let shared = Arc::new(recover::open(host, dir, meta, blocks, options)?);
         let workers = Workers { shared: Arc::clone(&shared), threads: Mutex::default() };
         workers.start("committer", |shared| shared.log.run_committer())?;
+        for _ in 0..unsynced::THREADS {
+            workers.start("block-sync", |shared| shared.run_block_sync())?;
+        }
         workers.start("applier", |shared| shared.run_applier())?;
         workers.start("packer", |shared| shared.run_packer())?;
         workers.start("checkpointer", |shared| shared.run_checkpointer())?;
@@ -121,38 +125,52 @@ impl Strands {
     }
 
     /// Whether a write of so many bytes should be staged ([`Strands::stage`]) rather than journalled.
-    pub fn should_stage(&self, payload_bytes: usize, waits_for_sync: bool) -> bool {
-        self.shared.should_stage(payload_bytes, waits_for_sync)
+    pub fn should_stage(&self, payload_bytes: usize) -> bool {
+        self.shared.should_stage(payload_bytes)
     }
 
-    /// Puts large payload into blocks of its own, durable when this returns, for [`Commit::place`]: it never
-    /// passes the journal. Where the store takes no block, the journal will get it.
+    /// Puts large payload into blocks of its own, for [`Commit::place`]: it never passes the journal. When this returns
+    /// it survives the process; a power cut, too, if its writer waits for a sync, and if not, when its commit does. Where
+    /// the store takes no block, the journal will get it.
     ///
-    /// The work is done on a thread for blocking work; call it within a tokio runtime.
+    /// Without a sync it waits while too much of such payload is not durable. The work is done on a thread for
+    /// blocking work; call it within a tokio runtime.
     ///
     /// # Errors
     ///
-    /// [`CommitError::NoSpace`] when the disk has no room for it. Nothing was changed.
+    /// [`CommitError::NoSpace`] when the disk has no room for it; [`CommitError::Failed`] when storage failed. Nothing
+    /// was changed.
     pub async fn stage(
         &self,
         strand: StrandId,
         offset: u64,
         bytes: Bytes,
+        waits_for_sync: bool,
     ) -> Result<Staged, CommitError> {
         let shared = Arc::clone(&self.shared);
-        let stage = move || shared.stage(strand, offset, bytes);
+        let stage = move || shared.stage(strand, offset, bytes, !waits_for_sync);
         let staged = tokio::task::spawn_blocking(stage).await;
         staged.unwrap_or_else(|error| Err(CommitError::Failed(error.to_string())))
     }
 
-    /// [`Strands::stage`] for a thread that may block.
+    /// [`Strands::stage`] for a thread that may block and waits for the sync.
     pub fn stage_blocking(
         &self,
         strand: StrandId,
         offset: u64,
         bytes: Bytes,
     ) -> Result<Staged, CommitError> {
-        self.shared.stage(strand, offset, bytes)
+        self.shared.stage(strand, offset, bytes, false)
+    }
+
+    /// [`Strands::stage`] for a thread that may block and does not wait for a sync.
+    pub fn stage_unsynced_blocking(
+        &self,
+        strand: StrandId,
+        offset: u64,
+        bytes: Bytes,
+    ) -> Result<Staged, CommitError> {
+        self.shared.stage(strand, offset, bytes, true)
     }
 
     /// A strand that never was. Its number is durable no later than any commit that uses it.
@@ -323,6 +341,7 @@ impl Workers {
         self.shared.pack_wake.notify_all();
         self.shared.checkpointing.stop();
         self.shared.progress.notify_waiters();
+        self.shared.unsynced.stop();
         if let Some(cache) = &self.shared.cache {
             cache.wake_to_stop();
         }

@@ -59,7 +59,7 @@ enum Step {
         len: usize,
         fill: u8,
     },
-    /// The same, but the bytes go into a block of their own.
+    /// The same, but the bytes go into a block of their own, which is synced if `fill` is odd.
     Place {
         pick: usize,
         offset: u64,
@@ -185,14 +185,16 @@ impl Model {
         mint: impl FnOnce() -> StrandId,
     ) -> Result<Option<Commit>, CommitError> {
         let Some(commit) = self.commit(step, mint) else { return Ok(None) };
-        if !matches!(step, Step::Place { .. }) {
-            return Ok(Some(commit));
-        }
+        let Step::Place { fill, .. } = *step else { return Ok(Some(commit)) };
         let mut placed = Commit::new();
         for op in commit.into_ops() {
             match op {
                 Op::Write { strand, offset, bytes } => {
-                    let staged = strands.stage_blocking(strand, offset, bytes)?;
+                    let staged = if fill % 2 == 1 {
+                        strands.stage_blocking(strand, offset, bytes)?
+                    } else {
+                        strands.stage_unsynced_blocking(strand, offset, bytes)?
+                    };
                     placed.place(strand, offset, staged);
                 }
                 other => drop(placed.push(other)),

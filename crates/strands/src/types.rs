@@ -114,8 +114,8 @@ pub struct Opening {
     /// Counts the openings that followed an unclean stop: unsynced commits may have been replaced
     /// then, so `broker` uses it as the leader epoch.
     pub unclean_starts: u64,
-    /// Counts the runs of the operating system in which the directory was opened: only between two of
-    /// them can commits that were written, and not synced, have been lost.
+    /// Counts the runs of the operating system in which the directory was opened, and the openings in one run that
+    /// found a block lost: only between two of them can commits that were written, and not synced, have been lost.
     pub system_runs: u64,
     /// The run of the operating system, where it can be told.
     pub run: Option<SystemRun>,

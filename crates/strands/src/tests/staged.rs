@@ -4,16 +4,17 @@
 //! Method: bytes that reach the simulated disk are counted; changes are made exactly while a block is put;
 //! the random runs of this crate's other tests place payload as well.
 
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Barrier};
 
-use block_store::PutError;
+use block_store::{PutError, SyncError};
 use bytes::Bytes;
-use host::sim::Machine;
+use host::sim::{Lost, Machine};
 
 use super::watched::{watched, with_cache};
 use super::{ROWS, options, power_cut};
-use crate::{Commit, CommitError, Options, StrandId, Strands};
+use crate::{Commit, CommitError, Options, ReadError, StrandId, Strands};
 
 const MIB: usize = 1 << 20;
 
@@ -25,6 +26,14 @@ fn write(strands: &Strands, strand: StrandId, at: u64, bytes: impl Into<Bytes>) 
 
 fn place(strands: &Strands, strand: StrandId, at: u64, bytes: impl Into<Bytes>) {
     let staged = strands.stage_blocking(strand, at, bytes.into()).unwrap();
+    assert!(staged.is_in_blocks());
+    let mut commit = Commit::new();
+    commit.place(strand, at, staged);
+    drop(strands.commit(commit).unwrap());
+}
+
+fn place_unsynced(strands: &Strands, strand: StrandId, at: u64, bytes: impl Into<Bytes>) {
+    let staged = strands.stage_unsynced_blocking(strand, at, bytes.into()).unwrap();
     assert!(staged.is_in_blocks());
     let mut commit = Commit::new();
     commit.place(strand, at, staged);
@@ -224,13 +233,173 @@ fn payload_larger_than_a_block_gets_several() {
 }
 
 #[test]
-fn only_large_payload_is_staged_and_only_where_that_pays() {
+fn only_large_payload_is_staged() {
     let (strands, _) = watched(options());
-    assert!(!strands.should_stage(MIB, false), "a burst is faster through the journal");
-    assert!(strands.should_stage(MIB, true));
-    assert!(!strands.should_stage(4096, true));
-    let pressed = Options { stage_above_journal_bytes: 0, ..options() };
-    let (strands, _) = watched(pressed);
-    assert!(strands.should_stage(MIB, false));
-    assert!(!strands.should_stage(4096, false));
+    assert!(strands.should_stage(MIB) && strands.should_stage(256 << 10));
+    assert!(!strands.should_stage((256 << 10) - 1));
+}
+
+#[test]
+fn an_unsynced_burst_reaches_the_disk_once() {
+    let machine = Machine::new(1);
+    let meta = Arc::default();
+    let strands = power_cut::open(&machine, &meta).unwrap();
+    let strand = strands.mint().unwrap();
+    let before = machine.counts().bytes_written;
+    for at in 0..16 {
+        place_unsynced(&strands, strand, at * MIB as u64, vec![at.to_le_bytes()[0]; MIB]);
+    }
+    strands.commit(Commit::new()).unwrap().wait_durable().unwrap();
+    strands.pack_now().unwrap();
+    let written = machine.counts().bytes_written - before;
+    let payload = 16 * MIB as u64;
+    println!("{written} bytes for {payload}: {:.3}", written as f64 / payload as f64);
+    assert!(written <= payload + payload / 10, "{written}");
+    assert_eq!(strands.status().unsynced_block_bytes, 0);
+    drop(strands);
+    machine.crash(&mut Lost);
+    let strands = power_cut::open(&machine, &meta).unwrap();
+    let bytes = read(&strands, strand, 16 * MIB);
+    assert!(bytes.chunks(MIB).zip(0..).all(|(chunk, fill)| chunk == vec![fill; MIB]));
+}
+
+#[test]
+fn who_writes_on_waits_while_too_much_is_not_durable() {
+    let max = 4 * MIB as u64;
+    let (strands, _) = watched(Options { unsynced_blocks_bytes_max: max, ..options() });
+    let strand = strands.mint().unwrap();
+    for at in 0..64 {
+        place_unsynced(&strands, strand, at * MIB as u64, vec![1; MIB]);
+        assert!(strands.status().unsynced_block_bytes <= max + MIB as u64);
+    }
+}
+
+#[test]
+fn a_block_that_cannot_be_synced_is_an_error_to_all_who_wait_and_to_all_who_come() {
+    let (strands, store) = watched(with_cache(0));
+    let strand = strands.mint().unwrap();
+    strands.commit(Commit::new()).unwrap().wait_durable().unwrap();
+    let durable = strands.positions().durable;
+    let epoch = strands.write_epoch();
+    let io = || std::io::Error::other("the disk is broken");
+    store.on_sync(move |name| Err(SyncError::Io { name, source: io() }));
+    let staged = strands.stage_unsynced_blocking(strand, 0, vec![7; MIB].into()).unwrap();
+    let mut commit = Commit::new();
+    commit.place(strand, 0, staged);
+    let ticket = strands.commit(commit).unwrap();
+    assert_eq!(read(&strands, strand, MIB), vec![7; MIB], "written is written");
+    let failed = ticket.wait_durable();
+    assert!(
+        matches!(&failed, Err(CommitError::Failed(why)) if why.contains("the disk is broken")),
+        "{failed:?}"
+    );
+    store.on_sync(|_| Ok(()));
+    assert!(strands.ticket(strands.positions().appended).wait_durable().is_err(), "it is final");
+    assert!(strands.commit(Commit::new()).is_err());
+    assert!(strands.stage_unsynced_blocking(strand, 0, vec![7; MIB].into()).is_err());
+    assert!(strands.pack_now().is_err());
+    assert_ne!(strands.write_epoch(), epoch, "who kept its writes sends them again");
+    assert_eq!(strands.positions().durable, durable);
+    assert!(strands.close().is_err());
+}
+
+/// A life whose commits 0 to 2 are a row, a placed block that nobody synced, and another row, of which as many as
+/// `synced` says are known to be durable when the process ends.
+fn leave(machine: &Machine, meta: &Arc<power_cut::Synced>, synced: bool) -> StrandId {
+    let log = durable_log::Options { sync_interval: None, ..options().log };
+    let options = Options { log, ..options() };
+    let strands = power_cut::open_with(machine, meta, options).unwrap();
+    let strand = strands.mint().unwrap();
+    let put = |value: u8| {
+        let mut commit = Commit::new();
+        commit.put(ROWS, vec![value], vec![value]);
+        strands.commit(commit).unwrap()
+    };
+    put(0).wait_durable().unwrap();
+    let staged = strands.stage_unsynced_blocking(strand, 0, vec![7; MIB].into()).unwrap();
+    // Nobody syncs the block ahead.
+    strands.shared.unsynced.stop();
+    let mut commit = Commit::new();
+    commit.put(ROWS, &[1][..], &[1][..]).place(strand, 0, staged);
+    let placed = strands.commit(commit).unwrap();
+    if synced {
+        placed.wait_durable().unwrap();
+    }
+    drop(put(2));
+    drop(strands);
+    machine.kill();
+    strand
+}
+
+/// The file of the block with these ending.
+fn block_file(machine: &Machine, ending: &str) -> Option<PathBuf> {
+    let disk = machine.host().disk;
+    let mut folders = vec![PathBuf::from("/blocks")];
+    while let Some(folder) = folders.pop() {
+        for entry in disk.list(&folder).unwrap() {
+            let path = folder.join(&entry.name);
+            if entry.is_dir {
+                folders.push(path);
+            } else if entry.name.ends_with(ending) && entry.bytes > MIB as u64 {
+                return Some(path);
+            }
+        }
+    }
+    None
+}
+
+#[test]
+fn a_commit_whose_block_did_not_survive_ends_the_journal_and_what_came_before_stays() {
+    for is_gone in [false, true] {
+        let machine = Machine::new(1);
+        let meta = Arc::default();
+        let strand = leave(&machine, &meta, false);
+        let file = block_file(&machine, ".unsynced").unwrap();
+        if is_gone {
+            machine.host().disk.unlink(&file).unwrap();
+        } else {
+            machine.flip_bit(&file, 8 * 500_000).unwrap();
+        }
+        let strands = power_cut::open(&machine, &meta).unwrap();
+        let lost = strands.recovery().lost_block.clone().unwrap();
+        assert!(file.to_str().unwrap().contains(&lost.block), "{lost:?}");
+        assert!(strands.recovery().torn.as_ref().is_some_and(|torn| torn.kept_as.is_some()));
+        let rows = [0, 1, 2].map(|key| strands.row(ROWS, &[key]).unwrap().is_some());
+        assert_eq!(rows, [true, false, false]);
+        assert_eq!(strands.end(strand), Ok(0));
+        assert_eq!(strands.opening().system_runs, 2, "who kept its writes sends them again");
+        drop(strands);
+        let strands = power_cut::open(&machine, &meta).unwrap();
+        assert!(strands.recovery().lost_block.is_none());
+        assert_eq!(strands.opening().system_runs, 2);
+    }
+}
+
+#[test]
+fn a_block_that_was_not_synced_and_is_whole_stays_and_is_durable_from_the_start_on() {
+    let machine = Machine::new(1);
+    let meta = Arc::default();
+    let strand = leave(&machine, &meta, false);
+    for _ in 0..2 {
+        let strands = power_cut::open(&machine, &meta).unwrap();
+        assert!(strands.recovery().torn.is_none());
+        assert_eq!(read(&strands, strand, MIB), vec![7; MIB]);
+        assert!(strands.row(ROWS, &[2]).unwrap().is_some());
+        drop(strands);
+        machine.crash(&mut Lost);
+    }
+}
+
+#[test]
+fn damage_to_a_block_whose_commit_was_durable_is_an_error_and_cuts_nothing() {
+    let machine = Machine::new(1);
+    let meta = Arc::default();
+    let strand = leave(&machine, &meta, true);
+    assert!(block_file(&machine, ".unsynced").is_none());
+    machine.flip_bit(&block_file(&machine, ".blk").unwrap(), 8 * 500_000).unwrap();
+    let strands = power_cut::open(&machine, &meta).unwrap();
+    assert!(strands.recovery().torn.is_none());
+    assert!(strands.row(ROWS, &[2]).unwrap().is_some());
+    let read = strands.read_blocking(strand, 0, 1 << 20);
+    assert!(matches!(&read, Err(ReadError::Unresolvable { why, .. }) if why.contains("damaged")));
 }

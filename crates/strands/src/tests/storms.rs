@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use block_store::{
     Block, BlockName, BlockStore, DeleteError, Footer, ListError, Listed, Memory, Objects,
-    PutError, ReadError, Usage,
+    PutError, ReadError, SyncError, Usage,
 };
 use bytes::Bytes;
 use host::sim::Machine;
@@ -58,6 +58,23 @@ impl Stormy {
         drawn
     }
 
+    fn put_in_weather(
+        &self,
+        name: BlockName,
+        put: impl FnOnce() -> Result<(), PutError>,
+    ) -> Result<(), PutError> {
+        match self.happens(8) {
+            0 => Err(PutError::Io { name, source: self.error() }),
+            // It is stored, and the answer is lost.
+            1 => put().and_then(|()| Err(PutError::Io { name, source: self.error() })),
+            2 => {
+                self.failed.fetch_add(1, Ordering::SeqCst);
+                Err(PutError::Full { name })
+            }
+            _ => put(),
+        }
+    }
+
     fn error(&self) -> std::io::Error {
         self.failed.fetch_add(1, Ordering::SeqCst);
         std::io::Error::other("a storm")
@@ -72,21 +89,18 @@ impl fmt::Debug for Stormy {
 
 impl BlockStore for Stormy {
     fn put(&self, block: &Block) -> Result<(), PutError> {
-        let name = block.name();
-        match self.happens(8) {
-            0 => return Err(PutError::Io { name, source: self.error() }),
-            1 => {
-                // It is stored, and the answer is lost.
-                self.blocks.put(block)?;
-                return Err(PutError::Io { name, source: self.error() });
-            }
-            2 => {
-                self.failed.fetch_add(1, Ordering::SeqCst);
-                return Err(PutError::Full { name });
-            }
-            _ => {}
+        self.put_in_weather(block.name(), || self.blocks.put(block))
+    }
+
+    fn put_unsynced(&self, block: &Block) -> Result<(), PutError> {
+        self.put_in_weather(block.name(), || self.blocks.put_unsynced(block))
+    }
+
+    fn sync(&self, names: &[BlockName]) -> Result<(), SyncError> {
+        if let Some(name) = names.first().filter(|_| self.happens(24) == 0) {
+            return Err(SyncError::Io { name: *name, source: self.error() });
         }
-        self.blocks.put(block)
+        self.blocks.sync(names)
     }
 
     fn read(&self, name: BlockName, range: Range<u32>) -> Result<Bytes, ReadError> {

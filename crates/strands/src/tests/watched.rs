@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use block_store::{
     Block, BlockName, BlockStore, DeleteError, Footer, ListError, Listed, Memory, Objects,
-    PutError, ReadError, Usage,
+    PutError, ReadError, SyncError, Usage,
 };
 use bytes::Bytes;
 use host::sim::Machine;
@@ -18,6 +18,7 @@ use crate::{Options, Strands};
 
 type Happens = Box<dyn FnMut() + Send>;
 type Answers = Box<dyn Fn(BlockName) -> Result<(), PutError> + Send + Sync>;
+type Syncs = Box<dyn Fn(BlockName) -> Result<(), SyncError> + Send + Sync>;
 
 #[derive(Default)]
 pub(super) struct Watched {
@@ -30,6 +31,8 @@ pub(super) struct Watched {
     on_read: Mutex<Option<Happens>>,
     /// Called before a block is put, and refuses it perhaps.
     on_put: Mutex<Option<Arc<Answers>>>,
+    /// Called for a block that is synced, and refuses it perhaps.
+    on_sync: Mutex<Option<Arc<Syncs>>>,
 }
 
 impl Watched {
@@ -55,6 +58,13 @@ impl Watched {
         answers: impl Fn(BlockName) -> Result<(), PutError> + Send + Sync + 'static,
     ) {
         *self.on_put.lock().unwrap() = Some(Arc::new(Box::new(answers)));
+    }
+
+    pub(super) fn on_sync(
+        &self,
+        answers: impl Fn(BlockName) -> Result<(), SyncError> + Send + Sync + 'static,
+    ) {
+        *self.on_sync.lock().unwrap() = Some(Arc::new(Box::new(answers)));
     }
 
     /// Loses every block.
@@ -88,6 +98,11 @@ impl BlockStore for Watched {
         self.puts.fetch_add(1, Ordering::SeqCst);
         self.put_bytes.fetch_add(block.bytes().len() as u64, Ordering::SeqCst);
         self.blocks.put(block)
+    }
+
+    fn sync(&self, names: &[BlockName]) -> Result<(), SyncError> {
+        let answers = self.on_sync.lock().unwrap().clone();
+        answers.map_or(Ok(()), |answers| names.iter().try_for_each(|name| answers(*name)))
     }
 
     fn read(&self, name: BlockName, range: Range<u32>) -> Result<Bytes, ReadError> {

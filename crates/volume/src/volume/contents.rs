@@ -39,7 +39,7 @@ impl Volume {
         Ok((attr, change.apply()?))
     }
 
-    /// Gives large payload blocks of its own where that pays, before any lock is taken.
+    /// Gives large payload blocks of its own, before any lock is taken.
     pub(super) async fn stage(
         &self,
         ino: Ino,
@@ -50,13 +50,17 @@ impl Volume {
         let end = offset.checked_add(bytes.len() as u64);
         let is_refused =
             bytes.len() > IO_BYTES_MAX as usize || end.is_none_or(|end| end > FILE_BYTES_MAX);
-        if is_refused || !self.strands.should_stage(bytes.len(), waits_for_sync) {
+        if is_refused || !self.strands.should_stage(bytes.len()) {
             return Ok(Staged::journalled(bytes));
         }
         let inode = self.existing(ino)?;
         rules::check_is_regular(inode.attr.kind)?;
         let strand = strand_of(&inode.body)?;
-        Ok(self.strands.stage(strand, offset, bytes).await.map_err(StoreError::from)?)
+        Ok(self
+            .strands
+            .stage(strand, offset, bytes, waits_for_sync)
+            .await
+            .map_err(StoreError::from)?)
     }
 
     pub(super) fn write_now(

@@ -6,10 +6,12 @@ use file_tree::{Access, Caller, FileTree, Ino, NewNode, RenameMode, SetAttr, Tre
 use strands::{Commit, Table};
 use volume::IO_BYTES_MAX;
 
-use crate::bed::{Bed, make_file, name, read, write};
+use crate::bed::{Bed, make_file, name, read, runtime, write};
 
 #[test]
 fn a_full_disk_refuses_bytes_but_not_deletes() {
+    let runtime = runtime();
+    let _in = runtime.enter();
     let bed = Bed::new(1);
     let server = bed.start();
     let tree = server.create("v");
@@ -90,6 +92,8 @@ fn damaged_rows_are_named() {
 
 #[test]
 fn too_much_at_once_is_refused() {
+    let runtime = runtime();
+    let _in = runtime.enter();
     let bed = Bed::new(1);
     let server = bed.start();
     let tree = server.create("v");

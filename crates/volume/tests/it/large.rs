@@ -38,17 +38,26 @@ fn a_large_write_to_a_synced_volume_does_not_pass_the_journal_and_survives_the_p
 }
 
 #[test]
-fn a_burst_to_a_written_volume_goes_through_the_journal() {
+fn a_burst_to_a_written_volume_does_not_pass_the_journal_and_survives_the_power_when_it_is_synced()
+{
     let runtime = runtime();
     let _in = runtime.enter();
-    let bed = Bed::new(1);
+    let mut bed = Bed::new(1);
     let server = bed.start();
     let tree = server.create("v");
     let file = make_file(&*tree, tree.root(), "a").ino;
     write(&*tree, file, 0, &bytes(1));
+    write(&*tree, file, 300_000, &bytes(2));
     let status = server.strands.status();
-    assert_eq!((status.staged_bytes, status.unpacked_bytes), (0, LARGE as u64));
-    assert_eq!(read(&*tree, file), bytes(1));
+    assert_eq!((status.staged_bytes, status.unpacked_bytes), (2 * LARGE as u64, 0));
+    let want = [&bytes(1)[..300_000], &bytes(2)].concat();
+    assert!(read(&*tree, file) == want);
+    block_on(tree.commit(file)).unwrap();
+    assert_eq!(server.strands.status().unsynced_block_bytes, 0);
+    drop((tree, server));
+    bed.cut_power_losing_all();
+    let server = bed.start();
+    assert!(read(&*server.tree("v"), file) == want);
 }
 
 #[test]

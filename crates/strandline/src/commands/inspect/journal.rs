@@ -346,6 +346,7 @@ fn op_text(op: &InspectedOp<'_>) -> String {
         InspectedOp::Placed { strand, start, len } => {
             format!("placed {strand} bytes {start}..{}", start.saturating_add(len.into()))
         }
+        InspectedOp::Needs { block } => format!("needs block {block}"),
     }
 }
 
@@ -370,6 +371,7 @@ fn op_json(op: &InspectedOp<'_>) -> Value {
         InspectedOp::Placed { strand, start, len } => {
             json!({ "op": "placed", "strand": strand.get(), "start": start, "bytes": len })
         }
+        InspectedOp::Needs { block } => json!({ "op": "needs", "block": block.to_string() }),
     }
 }
 
