@@ -62,7 +62,6 @@ fn options() -> Options {
         pack_after_bytes: 1 << 40,
         journal_bytes_max: 1 << 40,
         journal_pieces_max: usize::MAX,
-        stage_above_journal_bytes: u64::MAX,
         ..Options::default()
     }
 }
