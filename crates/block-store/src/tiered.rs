@@ -879,9 +879,8 @@ impl Shared {
                 names.iter().partition(|name| state.staging.blocks().contains_key(name))
             };
             match self.staging.sync(&staged) {
-                // Uploaded a moment ago, so it was durable.
-                Err(SyncError::NotWhole(ReadError::Missing { name }))
-                    if !self.state().staging.blocks().contains_key(&name) => {}
+                // It was durable then.
+                Err(SyncError::NotWhole(ReadError::Missing { name })) if self.has_left(name) => {}
                 synced => break synced.map(|()| (staged, elsewhere))?,
             }
         };
@@ -900,6 +899,20 @@ impl Shared {
             }
         }
         Ok(())
+    }
+
+    /// Whether a block whose file is gone was uploaded. It counts as staged until a moment after its file has gone:
+    /// that moment is waited for.
+    fn has_left(&self, name: BlockName) -> bool {
+        let deadline = self.now() + self.options.patience;
+        let left = |state: &mut State| match state.staging.block_mut(name).map(|block| &block.phase)
+        {
+            None => Some(true),
+            Some(Phase::Uploading) => None,
+            Some(Phase::Waiting | Phase::Held | Phase::Stuck(_)) => Some(false),
+        };
+        // Who still uploads after that long is asked again.
+        self.wait_for(deadline, left).unwrap_or(true)
     }
 
     fn footer_of(&self, name: BlockName) -> Result<Footer, ReadError> {

@@ -5,7 +5,7 @@
 mod bucket;
 mod threads;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use host::sim::{Lost, Machine};
 use object_store::memory::InMemory;
@@ -561,6 +561,35 @@ fn a_block_is_uploaded_when_it_is_synced_and_no_object_waits_for_it_before() {
     assert_is_there(&store, &block);
     let never = sample(2, &[5]).name();
     assert!(matches!(store.sync(&[never]), Err(SyncError::NotWhole(_))));
+}
+
+#[test]
+fn a_block_whose_upload_just_ends_is_not_taken_for_lost() {
+    let bed = Bed::new();
+    let block = sample(1, &[3000]);
+    let name = block.name();
+    let uploader: Arc<OnceLock<Arc<Shared>>> = Arc::default();
+    let (machine, idle_uploader) = (bed.machine.clone(), Arc::clone(&uploader));
+    let idle = move |wait| {
+        machine.advance(wait);
+        let shared = idle_uploader.get().unwrap();
+        shared.state().staging.remove(name);
+    };
+    let host = bed.machine.host();
+    let remote = Remote::over(&host, bed.bucket.store(), "p", Duration::from_secs(1)).unwrap();
+    let store = Tiered::by_hand(&host, Path::new(DIR), remote, bed.options.clone(), idle).unwrap();
+    uploader.set(Arc::clone(&store.shared)).unwrap();
+    store.put(&block).unwrap();
+    // What an upload does, up to the moment at which the file is gone and the block still counts as staged.
+    {
+        let mut state = store.shared.state();
+        state.queue.remove(&Job::Upload(name));
+        state.staging.block_mut(name).unwrap().phase = Phase::Uploading;
+    }
+    bed.bucket.plant(&in_bucket(&block), block.bytes().clone());
+    store.shared.staging.give_up(name, |_, _| false).unwrap();
+    store.sync(&[name]).unwrap();
+    assert_is_there(&store, &block);
 }
 
 #[test]
