@@ -1,13 +1,13 @@
 //! Block files in folders: where a block lies, reading it with its checksums verified, walking them all.
 //!
 //! ```text
-//! DIR/dddddddd-eeeeeeeeeeeeeeee/cccccccccccccc/NAME.blk     domain-epoch, counter / 256, the name in full
-//!                                             /NAME.unsynced     a block that is not durable yet
-//!                                             /NAME.tmp     a block being written
+//! DIR/dddddddd-eeeeeeeeeeeeeeee/cccccccccccccc/NAME.blk       domain-epoch, counter / 256, the name in full
+//!                                             /NAME.unsynced  a block that is not durable yet
+//!                                             /NAME.tmp       a block being written
 //! ```
 //!
-//! Not here: writing, which is durable or not as its owner needs; open handles (`handles`), memory for answers (`buffers`), what is known of
-//! a block's pages (`pages`).
+//! Not here: writing, which is durable or not as its owner needs; open handles (`handles`), memory for answers
+//! (`buffers`), what is known of a block's pages (`pages`).
 
 mod buffers;
 mod handles;

@@ -1,7 +1,8 @@
 //! `strandline serve`: settings, data directory, doors, `ready`, and an end within a bounded time.
 //!
 //! Order: the lock is taken before anything else is touched; ports are taken before recovery, so that a port in use is
-//! found at once; doors answer after recovery. A new directory is taken back when it does not come to that. The end goes backwards: doors first, then the data path, then the lock.
+//! found at once; doors answer after recovery. A new directory is taken back when it does not come to that. The end
+//! goes backwards: doors first, then the data path, then the lock.
 //!
 //! Not here: what lies behind the doors (`crate::wiring`).
 

@@ -49,7 +49,7 @@ impl NotOpened {
     }
 }
 
-/// What the most failures are.
+/// What most failures are.
 impl From<Failure> for NotOpened {
     fn from(failure: Failure) -> Self {
         Self { failure, may_have_begun: true }
@@ -78,7 +78,14 @@ impl Stack {
             OpenError::Owner(_) => {
                 NotOpened::before_anything(Failure::because("cannot use this store", &error))
             }
-            _ => cannot("journal", &error).into(),
+            OpenError::Journal(_)
+            | OpenError::Commit { .. }
+            | OpenError::ViewAhead { .. }
+            | OpenError::ViewBehind { .. }
+            | OpenError::Meta(_)
+            | OpenError::Io { .. }
+            | OpenError::FirstCommit(_)
+            | OpenError::Row(_) => cannot("journal", &error).into(),
         })?;
         if let Some(rebuilt) = strands.recovery().rebuilt {
             tracing::warn!(

@@ -5,8 +5,9 @@
 //! journal's index first. So what it knows of a range is what the extents say, or nothing.
 //!
 //! Bytes come in by fills, which begin before it is looked up where the bytes are: what is committed in
-//! between ends them. A read looks into the journal before, to see what it needs, and again after. Three bring: a read that had to fetch, the packer (which has the bytes in hand, and
-//! brings only what is newest, so that a round does not drive out everything else), and read-ahead.
+//! between ends them. A read looks into the journal before, to see what it needs, and again after. Three bring: a
+//! read that had to fetch, the packer (which has the bytes in hand, and brings only what is newest, so that a round
+//! does not drive out everything else), and read-ahead.
 //!
 //! A large read is kept only when it is made again soon (`large.rs`), so that who reads all of a large strand once
 //! drives out nobody's pages; a reader that goes on where it stopped is read ahead for (`ahead.rs`); where bytes lie

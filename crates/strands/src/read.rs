@@ -437,7 +437,11 @@ impl<'c> ReadPlan<'c> {
             let why = error.to_string();
             let wrap = match error {
                 block_store::ReadError::Missing { .. } => FetchError::Missing,
-                _ => FetchError::Other,
+                block_store::ReadError::Damaged { .. }
+                | block_store::ReadError::UnknownVersion { .. }
+                | block_store::ReadError::OutOfRange { .. }
+                | block_store::ReadError::Away { .. }
+                | block_store::ReadError::Io { .. } => FetchError::Other,
             };
             wrap(self.wanted.unresolvable(at, why))
         })?;

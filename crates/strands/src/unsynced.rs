@@ -268,7 +268,9 @@ impl BeforeSync for Unsynced {
                     lock(&self.state).lost = Some(LostBlock { position, block, why });
                     return Ok(false);
                 }
-                Err(error) => return Err(io::Error::other(error)),
+                Err(error @ (SyncError::Unreadable(_) | SyncError::Io { .. })) => {
+                    return Err(io::Error::other(error));
+                }
             }
         }
         Ok(true)

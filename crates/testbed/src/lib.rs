@@ -7,8 +7,8 @@
 //! - [`Ext4`] is a real file system that loses power, and [`second_process`] plays the part of a test that is lost with
 //!   it. [`Dice`] make choices that a printed seed repeats.
 //!
-//! No crate of the product uses this one; it knows nothing of them either. Standard library and threads only, so
-//! that `xtask` may use it.
+//! No crate of the product uses this one; it knows nothing of them either. Standard library, `rustix` and threads only,
+//! so that `xtask` may use it.
 //!
 //! # What moto does not do as S3 does
 //!

@@ -3,8 +3,8 @@
 //! Pure: the files are somebody else's. An object goes out only when all blocks are uploaded that came before
 //! it, so that whoever reads it finds what it names.
 //!
-//! Invariants: `orders` holds the order of each block of `blocks` that is durable; `bytes` is the sum over blocks and objects,
-//! with what was reserved.
+//! Invariants: `orders` holds the order of each block of `blocks` that is durable; `bytes` is the sum over blocks and
+//! objects, with what was reserved.
 
 use std::collections::{BTreeMap, BTreeSet};
 

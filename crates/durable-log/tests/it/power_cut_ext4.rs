@@ -24,6 +24,7 @@ use crate::support::from;
 const TEST: &str = "power_cut_ext4::acknowledged_records_survive_power_cuts_on_ext4";
 /// Each is followed by another cut right after the recovery.
 const CUTS: u64 = 18;
+
 #[test]
 fn acknowledged_records_survive_power_cuts_on_ext4() {
     if let Some(link) = second_process::asked("writer") {

@@ -1,4 +1,5 @@
-//! The meta store's tables by name, and their keys as people write them (docs/formats: `commit.md`, `topics.md`, `volume.md`).
+//! The meta store's tables by name, and their keys as people write them (docs/formats: `commit.md`, `topics.md`,
+//! `volume.md`).
 
 use strands::Table;
 
