@@ -75,6 +75,16 @@ pub(crate) fn show_count(count: u64) -> String {
     String::from_utf8_lossy(&groups.join(&b","[..])).into_owned()
 }
 
+/// A count and what is counted: `1 block`, `2,000 stretches`.
+pub(crate) fn several(count: u64, thing: &str) -> String {
+    let ending = match (count, thing.ends_with("ch")) {
+        (1, _) => "",
+        (_, true) => "es",
+        (_, false) => "s",
+    };
+    format!("{} {thing}{ending}", show_count(count))
+}
+
 /// The word of `known` that is nearest to `word`, if one is near enough to be meant.
 pub(crate) fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
     let likeness = |candidate: &str| strsim::jaro_winkler(word, candidate);
@@ -117,6 +127,9 @@ mod tests {
         assert_eq!(show_size(u64::MAX), "16777215.9 TiB");
         assert_eq!(show_count(1_234_567), "1,234,567");
         assert_eq!(show_count(12), "12");
+        assert_eq!(several(1, "stretch"), "1 stretch");
+        assert_eq!(several(1_000, "stretch"), "1,000 stretches");
+        assert_eq!(several(0, "block"), "0 blocks");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::commands::block_on;
 use crate::commands::progress::{Progress, Unit};
 use crate::failure::{Failure, Outcome};
 use crate::output::Out;
-use crate::units::{show_count, show_size};
+use crate::units::{several, show_count, show_size};
 
 /// Between two looks at a round that runs.
 const LOOK: Duration = Duration::from_millis(100);
@@ -113,13 +113,4 @@ fn lines(round: &GcRound) -> Vec<(&'static str, String)> {
     }
     lines.push(("took", format!("{} ms", show_count(round.took_ms))));
     lines
-}
-
-fn several(count: u64, thing: &str) -> String {
-    let ending = match (count, thing.ends_with("ch")) {
-        (1, _) => "",
-        (_, true) => "es",
-        (_, false) => "s",
-    };
-    format!("{} {thing}{ending}", show_count(count))
 }

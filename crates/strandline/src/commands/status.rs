@@ -8,7 +8,7 @@ use crate::client::Client;
 use crate::commands::block_on;
 use crate::failure::Outcome;
 use crate::output::Out;
-use crate::units::{show_age, show_count, show_millis, show_size};
+use crate::units::{several, show_age, show_count, show_millis, show_size};
 
 /// Prints the status.
 pub(crate) fn run(target: &Target, json: bool) -> Outcome {
@@ -240,8 +240,4 @@ fn start(recovery: &Recovery) -> String {
         )
     });
     format!("{before}{torn}; ready in {} ms", recovery.ready_ms)
-}
-
-fn several(count: u64, thing: &str) -> String {
-    format!("{} {thing}{}", show_count(count), if count == 1 { "" } else { "s" })
 }
