@@ -270,6 +270,10 @@ impl BlockStore for Remote {
     fn usage(&self) -> Usage {
         self.tally.usage()
     }
+
+    fn is_remote(&self) -> bool {
+        true
+    }
 }
 
 pub(crate) fn delete_error(name: BlockName, trouble: Trouble) -> DeleteError {

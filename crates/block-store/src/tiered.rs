@@ -466,9 +466,8 @@ impl Shared {
     /// A request came to nothing; if that opens the circuit, nobody goes on waiting for it.
     fn note_failure(&self, state: &mut State, way: Way, trouble: &Trouble, probe: bool) {
         let why = trouble.to_string();
-        // From when on an answer may be hoped for.
-        let from = self.now() + trouble.wait();
-        let opened = state.circuit(way).failed(from, &why, probe, &*self.host.random);
+        let (now, wait) = (self.now(), trouble.wait());
+        let opened = state.circuit(way).failed(now, wait, &why, probe, &*self.host.random);
         if opened {
             tracing::warn!(place = self.remote.place(), ?way, why, "the store is away");
             if way == Way::Reads {

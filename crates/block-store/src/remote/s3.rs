@@ -285,8 +285,10 @@ mod tests {
 
     #[test]
     fn another_service_than_amazons_needs_credentials() {
-        // What the tests are run with may have some.
-        if variable("AWS_ACCESS_KEY_ID").is_some() || variable("AWS_PROFILE").is_some() {
+        let given = ["AWS_ACCESS_KEY_ID", "AWS_SKIP_SIGNATURE", "AWS_PROFILE"];
+        let mut given = given.iter().chain(ROLES);
+        if let Some(name) = given.find(|name| variable(name).is_some()) {
+            println!("skipped: {name} is set");
             return;
         }
         let host = host::sim::Machine::new(1).host();

@@ -81,27 +81,30 @@ impl Circuit {
         }
     }
 
-    /// The store did not answer, or could not. `probe` is what [`Circuit::ask`] said. Says whether this
-    /// opened the circuit.
+    /// The store did not answer, or could not; `wait` is how long it asked to be left alone. `probe` is what
+    /// [`Circuit::ask`] said. Says whether this opened the circuit.
     pub(crate) fn failed(
         &mut self,
         now: Monotonic,
+        wait: Duration,
         why: &str,
         probe: bool,
         random: &dyn Random,
     ) -> bool {
+        // From when on an answer may be hoped for.
+        let from = now + wait;
         self.failures = self.failures.saturating_add(1);
         match &mut self.open {
             Some(open) if probe => {
                 open.pauses = open.pauses.saturating_add(1);
                 open.probing = false;
-                open.until = now + pause(open.pauses, random);
+                open.until = from + pause(open.pauses, random);
                 why.clone_into(&mut open.why);
                 false
             }
             Some(_) => false,
             None if self.failures >= self.failures_max => {
-                let until = now + pause(0, random);
+                let until = from + pause(0, random);
                 let why = why.to_owned();
                 self.open = Some(Open { why, since: now, until, pauses: 0, probing: false });
                 true
@@ -124,6 +127,8 @@ mod tests {
 
     use super::*;
 
+    const NONE: Duration = Duration::ZERO;
+
     fn at(seconds: u64) -> Monotonic {
         Monotonic::from_start(Duration::from_secs(seconds))
     }
@@ -136,14 +141,14 @@ mod tests {
     fn it_opens_after_failures_in_a_row_and_only_then() {
         let (mut circuit, random) = (Circuit::new(3), random());
         for _ in 0..4 {
-            assert!(!circuit.failed(at(0), "x", false, &*random));
-            assert!(!circuit.failed(at(0), "x", false, &*random));
+            assert!(!circuit.failed(at(0), NONE, "x", false, &*random));
+            assert!(!circuit.failed(at(0), NONE, "x", false, &*random));
             circuit.answered();
         }
-        assert!(!circuit.failed(at(0), "x", false, &*random));
-        assert!(!circuit.failed(at(0), "x", false, &*random));
+        assert!(!circuit.failed(at(0), NONE, "x", false, &*random));
+        assert!(!circuit.failed(at(0), NONE, "x", false, &*random));
         assert!(circuit.admits(at(0)) && circuit.why_open().is_none());
-        assert!(circuit.failed(at(0), "gone", false, &*random));
+        assert!(circuit.failed(at(0), NONE, "gone", false, &*random));
         assert!(!circuit.admits(at(0)));
         assert_eq!(circuit.why_open(), Some("gone"));
         assert_eq!(circuit.open_since(), Some(at(0)));
@@ -152,7 +157,7 @@ mod tests {
     #[test]
     fn one_tries_at_a_time_and_the_pauses_grow_to_a_limit() {
         let (mut circuit, random) = (Circuit::new(1), random());
-        circuit.failed(at(0), "x", false, &*random);
+        circuit.failed(at(0), NONE, "x", false, &*random);
         let mut now = 0;
         let mut pauses = Vec::new();
         for _ in 0..12 {
@@ -163,9 +168,9 @@ mod tests {
             pauses.push(now - began);
             assert!(circuit.ask(), "the first who asks is the one who tries");
             assert!(!circuit.admits(at(now + 1000)), "while one tries, nobody else does");
-            assert!(!circuit.failed(at(now), "late", false, &*random));
+            assert!(!circuit.failed(at(now), NONE, "late", false, &*random));
             assert!(!circuit.admits(at(now + 1000)), "a late failure is not the try's");
-            circuit.failed(at(now), "x", true, &*random);
+            circuit.failed(at(now), NONE, "x", true, &*random);
         }
         assert!(
             pauses[0] <= 1 && pauses[11] >= 15 && pauses.iter().all(|p| *p <= 30),
@@ -176,9 +181,21 @@ mod tests {
     }
 
     #[test]
+    fn a_store_that_asks_for_time_is_left_alone_for_it_and_is_away_from_the_start() {
+        let (mut circuit, random) = (Circuit::new(1), random());
+        assert!(circuit.failed(at(5), Duration::from_secs(40), "busy", false, &*random));
+        assert_eq!(circuit.open_since(), Some(at(5)));
+        assert!(!circuit.admits(at(45)) && circuit.admits(at(46)));
+        assert!(circuit.ask());
+        circuit.failed(at(46), Duration::from_secs(60), "busy", true, &*random);
+        assert_eq!(circuit.open_since(), Some(at(5)));
+        assert!(!circuit.admits(at(106)) && circuit.admits(at(108)));
+    }
+
+    #[test]
     fn a_try_that_came_to_no_end_is_followed_by_another() {
         let (mut circuit, random) = (Circuit::new(1), random());
-        circuit.failed(at(0), "x", false, &*random);
+        circuit.failed(at(0), NONE, "x", false, &*random);
         assert!(circuit.ask());
         circuit.abandoned();
         assert!(circuit.admits(at(60)));
