@@ -536,15 +536,17 @@ impl Log {
 
     /// Counters and sizes.
     pub fn stats(&self) -> Stats {
+        // Before the end, which never goes back: a trim in between leaves the first segment too early, not too late.
+        let (segments, first) = {
+            let segments = self.core.segments();
+            let first = segments.files.first().map(|first| first.header.base);
+            (segments.files.len() as u64, first)
+        };
         let (counts, written) = {
             let progress = self.core.progress();
             (progress.counts, progress.written)
         };
-        let (segments, first) = {
-            let segments = self.core.segments();
-            let first = segments.files.first();
-            (segments.files.len() as u64, first.map_or(written, |first| first.header.base))
-        };
+        let first = first.unwrap_or(written);
         let tail = self.core.tail();
         Stats {
             appends: tail.appends.appends,
