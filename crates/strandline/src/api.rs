@@ -76,7 +76,7 @@ pub(crate) struct Journal {
     pub(crate) unpacked_pieces: u64,
     /// With so many of them writers wait for packing.
     pub(crate) unpacked_pieces_max: u64,
-    /// How old the oldest of it is.
+    /// How old the oldest change is that no round of packing has told of.
     pub(crate) unpacked_age_ms: Option<u64>,
     /// Syncs that failed since the start.
     pub(crate) failed_syncs: u64,

@@ -270,6 +270,7 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) config: Option<PathBuf>,
     /// Move data from the journal into blocks at this SIZE (64MiB) or AGE (10s); both may be given
+    /// [default: 256MiB, and 1m over a bucket or another directory]
     #[arg(long, value_name = "SIZE|AGE", value_delimiter = ',')]
     pub(crate) pack_after: Vec<PackAfter>,
     #[command(flatten)]

@@ -3,6 +3,7 @@
 //! Not here: the doors (`crate::serve` opens them over a [`Stack`]).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use broker::Broker;
 use file_tree::FileTree;
@@ -162,7 +163,11 @@ fn strands_options(data: &DataDir, settings: &Settings) -> strands::Options {
         store_id: data.id().store_id(),
         take_over: settings.take_over,
         pack_after_bytes: pack_after.bytes.unwrap_or(default.pack_after_bytes),
-        pack_after_age: pack_after.age.or(default.pack_after_age),
+        pack_after_age: pack_after.age.or_else(|| match data.store() {
+            // What is to outlive this machine, or its disk, should not wait for as much as fills a journal.
+            StoreUrl::S3(_) | StoreUrl::Dir(_) => Some(PACK_AFTER_AGE),
+            StoreUrl::Memory | StoreUrl::Own => default.pack_after_age,
+        }),
         collect_every: match settings.gc_every {
             GcEvery::Off => None,
             GcEvery::Age(age) => Some(age),
@@ -177,6 +182,9 @@ fn strands_options(data: &DataDir, settings: &Settings) -> strands::Options {
         ..default
     }
 }
+
+/// How old a change becomes, where blocks lie in a store of their own, before that is told of it.
+const PACK_AFTER_AGE: Duration = Duration::from_secs(60);
 
 /// What a round of collection may do, unless it is asked for otherwise.
 pub(crate) fn collect_options(settings: &Settings) -> CollectOptions {

@@ -26,6 +26,8 @@ use meta_store::KEY_BYTES_MAX;
 
 use crate::error::CommitError;
 use crate::extents::EXTENTS;
+use crate::recover::NODE;
+use crate::shared::REMOVED;
 use crate::staged::Staged;
 use crate::types::{StrandId, Table};
 
@@ -193,6 +195,17 @@ impl Commit {
             _ => 0,
         });
         placed.sum()
+    }
+
+    /// Whether it changes more than where bytes lie and what the data path notes for itself.
+    pub(crate) fn changes_what_users_see(&self) -> bool {
+        self.ops.iter().any(|op| match op {
+            Op::Put { table, .. } | Op::Delete { table, .. } => {
+                ![NODE, EXTENTS, REMOVED].contains(table)
+            }
+            Op::Write { .. } | Op::Truncate { .. } | Op::Remove { .. } | Op::Placed { .. } => true,
+            Op::Packed { .. } | Op::Needs { .. } => false,
+        })
     }
 
     /// Whether a row of [`EXTENTS`] is among the operations.

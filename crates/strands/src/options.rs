@@ -16,7 +16,8 @@ pub struct Options {
     pub log: durable_log::Options,
     /// Pack when the journal holds this many bytes.
     pub pack_after_bytes: u64,
-    /// Pack when the oldest unpacked byte is this old; `None`: age does not matter.
+    /// Pack when the oldest change that no round has told of, of bytes or of rows, is this old; `None`: age does
+    /// not matter. It bounds how old the newest root is.
     pub pack_after_age: Option<Duration>,
     /// Writers wait for packing beyond this many bytes of journal.
     pub journal_bytes_max: u64,

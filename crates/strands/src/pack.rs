@@ -176,11 +176,12 @@ impl Shared {
         }
         rolled?;
         self.pack_checked()?;
-        self.pack_moment(wanted)?;
-        {
+        // What comes from here on may or may not be of this round's moment: there is one more then.
+        let since = self.write_state().unpacked_since.take();
+        if let Err(error) = self.pack_moment(wanted) {
             let mut state = self.write_state();
-            let now = self.host.clock.monotonic();
-            state.unpacked_since = (state.pieces.count() > 0).then_some(now);
+            state.unpacked_since = since.or(state.unpacked_since);
+            return Err(error);
         }
         self.publish_root()
     }
@@ -497,7 +498,7 @@ impl Shared {
     }
 
     /// Whether one of the triggers says that it is time.
-    fn is_due(&self) -> bool {
+    pub(crate) fn is_due(&self) -> bool {
         let log = self.log.stats();
         let bytes = log.segment_bytes;
         let state = self.read_state();
@@ -510,7 +511,7 @@ impl Shared {
         // Without pieces there is nothing to pack, but sealed segments can go.
         let is_of_use = state.pieces.count() > 0 || log.segments > 1;
         (is_of_use && is_large)
-            || (state.pieces.count() > 0 && aged)
+            || aged
             || bytes >= self.options.journal_bytes_max / 2
             || state.pieces.count() > self.options.journal_pieces_max / 2
     }

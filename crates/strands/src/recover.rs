@@ -93,7 +93,7 @@ pub(crate) fn open(
     };
     let since_checkpoint = scanned_from.unwrap_or_else(|| end_of(&log));
     let now = host.clock.monotonic();
-    let unpacked_since = (pieces.count() > 0).then_some(now);
+    let unpacked_since = (log.positions().start < log.positions().appended).then_some(now);
     let state = State { pieces, unpacked_since, ..State::default() };
     let fresh = log.positions().appended == Offset::ZERO;
     let lost = recovery.lost_block.is_some();

@@ -91,7 +91,8 @@ pub(crate) struct State {
     pub(crate) pieces: Pieces,
     /// Removed strands that the cleaner has not finished, and since when.
     pub(crate) removed: HashMap<StrandId, Monotonic>,
-    /// When the oldest bytes that are not packed were written, as far as packing by age cares.
+    /// When the oldest change was made that no round of packing has told of; what rounds themselves change does
+    /// not count.
     pub(crate) unpacked_since: Option<Monotonic>,
     /// Counts commits that changed extents: a reader that sees the same number before and after has
     /// seen extents of one moment.
@@ -352,6 +353,9 @@ impl State {
     ) {
         let mut payload = payload;
         self.extent_changes += u64::from(commit.changes_extents());
+        if commit.changes_what_users_see() {
+            self.unpacked_since.get_or_insert(now);
+        }
         for op in commit.into_ops() {
             match op {
                 Op::Put { table, key, value } => {
@@ -367,7 +371,6 @@ impl State {
                     }
                     self.pieces.write(strand, offset, Piece { len, at: payload, written: at });
                     payload = payload.plus(len.into());
-                    self.unpacked_since.get_or_insert(now);
                     self.written_bytes += u64::from(len);
                 }
                 Op::Truncate { strand, len } => {

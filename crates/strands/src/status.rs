@@ -25,7 +25,7 @@ pub struct Status {
     pub unpacked_pieces: usize,
     /// [`crate::Options::journal_pieces_max`]: with that many of them writers wait.
     pub unpacked_pieces_max: usize,
-    /// Age of the oldest unpacked bytes.
+    /// Age of the oldest change that no round of packing has told of, also one that wrote no bytes.
     pub unpacked_age: Option<Duration>,
     /// Commits before this one are in the meta store.
     pub view_applied: Position,

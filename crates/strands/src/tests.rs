@@ -21,6 +21,7 @@ use crate::{Commit, CommitError, Options, Order, Position, ReadError, StrandId, 
 
 mod backpressure;
 mod bucket;
+mod by_age;
 mod cached;
 mod collection;
 mod defects;

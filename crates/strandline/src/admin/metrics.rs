@@ -73,7 +73,7 @@ fn gauges(status: &Status) -> [(&'static str, &'static str, u64); 20] {
         ),
         (
             "journal_unpacked_age_seconds",
-            "Age of the oldest unpacked payload",
+            "Age of the oldest change that no round of packing has told of",
             journal.unpacked_age_ms.unwrap_or(0) / 1000,
         ),
         ("journal_start_position", "Oldest commit in the journal", journal.start),
