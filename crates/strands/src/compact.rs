@@ -158,10 +158,7 @@ impl Shared {
                     if bytes + sum > how_far.bytes_max {
                         break;
                     }
-                    for (strand, extent) in extents {
-                        let is_new = picked.insert((strand, extent.start), extent).is_none();
-                        bytes += if is_new { extent.len.into() } else { 0 };
-                    }
+                    add(&mut picked, &mut bytes, extents);
                 }
                 Err(error) => collected.failed(&error),
             }
@@ -296,6 +293,16 @@ fn push_joined(extents: &mut Vec<Extent>, next: Extent) {
     }
 }
 
+/// Adds to what is picked, of `bytes` bytes. An extent that was picked already may be longer now: what was looked up
+/// last counts.
+fn add(picked: &mut Picked, bytes: &mut u64, extents: Vec<(StrandId, Extent)>) {
+    for (strand, extent) in extents {
+        let before = picked.insert((strand, extent.start), extent);
+        *bytes += u64::from(extent.len);
+        *bytes -= before.map_or(0, |before| u64::from(before.len));
+    }
+}
+
 /// Takes extents for one block.
 fn fill(
     rest: &mut std::iter::Peekable<impl Iterator<Item = (StrandId, Extent)>>,
@@ -315,3 +322,25 @@ fn fill(
 const SLICE_BYTES: u64 = 256 << 20;
 /// ... or as many extents.
 const SLICE_EXTENTS: usize = 1 << 18;
+
+#[cfg(test)]
+mod tests {
+    //! Goal: what is picked is never more than it is counted as, or a round copies more than it may.
+
+    use super::*;
+    use crate::types::Position;
+
+    #[test]
+    fn an_extent_that_grew_after_it_was_picked_is_counted_as_it_is_now() {
+        let strand = StrandId::from_raw(1);
+        let extent = |len: u32| {
+            let block = BlockName { domain: 0, epoch: 1, counter: len.into() };
+            (strand, Extent { start: 0, len, block, at: 0, generation: Position::START })
+        };
+        let (mut picked, mut bytes) = (Picked::new(), 0);
+        for len in [4096, 1 << 20, 10] {
+            add(&mut picked, &mut bytes, vec![extent(len)]);
+            assert_eq!((picked.len(), bytes), (1, u64::from(len)));
+        }
+    }
+}
