@@ -7,6 +7,7 @@
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Barrier};
+use std::time::Duration;
 
 use block_store::{PutError, SyncError};
 use bytes::Bytes;
@@ -14,7 +15,7 @@ use host::sim::{Lost, Machine};
 
 use super::watched::{watched, with_cache};
 use super::{ROWS, options, power_cut};
-use crate::{Commit, CommitError, Options, ReadError, StrandId, Strands};
+use crate::{CollectOptions, Commit, CommitError, Options, ReadError, StrandId, Strands};
 
 const MIB: usize = 1 << 20;
 
@@ -173,6 +174,25 @@ fn a_round_of_packing_that_is_under_way_does_not_bring_back_what_was_placed_over
         assert_eq!(read(&strands, strand, 1000), want);
         strands.pack_now().unwrap();
     }
+}
+
+#[test]
+fn after_a_kill_nothing_is_cut_off_for_a_block_that_was_collected() {
+    let machine = Machine::new(1);
+    let meta = Arc::default();
+    let strands = power_cut::open(&machine, &meta).unwrap();
+    let strand = strands.mint().unwrap();
+    // All in one sync, so that no frame says of another that it is durable.
+    for fill in 1..=3 {
+        place_unsynced(&strands, strand, 0, vec![fill; MIB]);
+    }
+    let options = CollectOptions { grace: Duration::ZERO, ..CollectOptions::default() };
+    assert_eq!(strands.collect(options).unwrap().deleted_blocks, 2);
+    drop(strands);
+    machine.kill();
+    let strands = power_cut::open(&machine, &meta).unwrap();
+    assert_eq!(strands.recovery().lost_block, None);
+    assert_eq!(read(&strands, strand, MIB), vec![3; MIB]);
 }
 
 #[test]
