@@ -19,6 +19,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
@@ -182,13 +183,18 @@ impl Unsynced {
         let of_entry = |id| state.entries.get(id).map_or(&[][..], |entry| &entry.names);
         let names: Vec<_> = taken.iter().flat_map(of_entry).copied().collect();
         drop(state);
-        let synced = self.blocks.sync(&names);
+        // A panic must not leave entries that nobody is at and everybody waits for.
+        let synced = catch_unwind(AssertUnwindSafe(|| self.blocks.sync(&names)));
+        let synced = synced.map_or_else(
+            |_| Err("syncing it panicked".to_owned()),
+            |synced| synced.map_err(|error| error.to_string()),
+        );
         let mut state = lock(&self.state);
         match synced {
             Ok(()) => state.remove(taken),
             Err(error) => {
                 tracing::error!(%error, "a block could not be synced; the journal ends before it");
-                state.failed.get_or_insert_with(|| error.to_string().into());
+                state.failed.get_or_insert_with(|| error.into());
             }
         }
         self.news.notify_all();

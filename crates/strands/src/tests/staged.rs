@@ -196,6 +196,17 @@ fn after_a_kill_nothing_is_cut_off_for_a_block_that_was_collected() {
 }
 
 #[test]
+fn a_sync_of_a_block_that_panics_ends_the_journal_and_leaves_nobody_waiting() {
+    let (strands, store) = watched(with_cache(0));
+    let strand = strands.mint().unwrap();
+    store.on_sync(|_| panic!("in a test"));
+    place_unsynced(&strands, strand, 0, vec![1; MIB]);
+    assert!(strands.shared.log.sync().is_err());
+    let staged = strands.stage_unsynced_blocking(strand, 0, vec![2; MIB].into());
+    assert!(matches!(staged, Err(CommitError::Failed(_))), "{staged:?}");
+}
+
+#[test]
 fn large_writes_side_by_side_do_not_wait_for_each_other() {
     let (strands, store) = watched(with_cache(0));
     let both = Arc::new(Barrier::new(2));
