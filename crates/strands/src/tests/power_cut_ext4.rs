@@ -2,10 +2,10 @@
 //! leaves of the file system's caches, all that was said to be durable is there, of each writer nothing is missing in the
 //! middle, no byte reads as anything but what was written, and a check finds no fault.
 //!
-//! Method: ext4 in a file that is shut down in the middle (`testbed::Ext4`); a second process writes, places, truncates
-//! and removes with several threads, each on strands of its own, while another packs and collects, and tells over a
-//! socket what it was promised. A writer's n-th change follows from seed, writer and n alone, so whoever knows n knows
-//! every byte.
+//! Method: ext4 in a file that is shut down in the middle (`testbed::Ext4`); a second process writes, places (with a sync
+//! and without), truncates and removes with several threads, each on strands of its own, while another packs and
+//! collects, and tells over a socket what it was promised. A writer's n-th change follows from seed, writer and n
+//! alone, so whoever knows n knows every byte.
 //!
 //! Needs root, loop devices and ext4; without them it prints a line that begins with `skipped:` and passes.
 //! `STRANDS_POWER_CUTS` and `STRANDS_SEED` make it longer and repeat its choices (not the kernel's).
@@ -321,7 +321,11 @@ fn write_one(link: &Link, strands: &Strands, known: &mut Known) -> Option<()> {
             commit.put(ROWS, known.strand_key(change.which), row);
             let (offset, bytes) = (change.offset as u64, Bytes::from(change.bytes));
             if kind < 8 {
-                let staged = strands.stage_blocking(strand, offset, bytes).ok()?;
+                let staged = if kind < 6 {
+                    strands.stage_unsynced_blocking(strand, offset, bytes).ok()?
+                } else {
+                    strands.stage_blocking(strand, offset, bytes).ok()?
+                };
                 commit.place(strand, offset, staged);
             } else {
                 commit.write(strand, offset, bytes);
