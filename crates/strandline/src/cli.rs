@@ -29,7 +29,7 @@ use crate::units::{parse_age, parse_size};
   strandline status                      what there is, and how it is
 
 Every command has --help with examples of its own. Exit codes: 0 done, 1 not done (standard error says why),
-2 called wrongly. With --json, what is said on standard error when a command fails is JSON, too.")]
+2 called wrongly. With --json, what is said on standard error when a command fails is JSON, too, but for wrong flags.")]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) target: Target,
