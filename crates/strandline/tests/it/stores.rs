@@ -69,6 +69,15 @@ fn fill(server: &Server, dir: &Path) -> bool {
     true
 }
 
+/// Waits until the store alone is enough for all that was done so far.
+fn wait_until_in_store(server: &Server) {
+    let end = server.status()["journal"]["appended"].as_u64();
+    assert!(end > Some(0));
+    server.wait_for_status("it is in the store", |status| {
+        status["store"]["restorable"]["commit"].as_u64() >= end
+    });
+}
+
 fn check(server: &Server, dir: &Path, has_file: bool) {
     assert!(server.ok(&["consume", "words"]) == words(), "the records are as they were");
     if has_file {
@@ -227,7 +236,7 @@ fn a_node_is_restored_from_its_store_alone_and_checks_out() {
     let dir = temp.path().join("mnt");
     let server = start(&data, &["--store", &store]);
     let has_file = fill(&server, &dir);
-    server.wait_for_status("it is packed", |status| status["journal"]["unpacked_bytes"] == 0);
+    wait_until_in_store(&server);
     server.stop();
     let new = temp.path().join("new");
     let restore = |into: &Path| {
@@ -264,13 +273,8 @@ fn a_node_whose_disk_is_lost_is_restored_from_its_bucket_alone() {
     let dir = temp.path().join("mnt");
     let server = start(&data, &flags);
     let has_file = fill(&server, &dir);
-    let end = server.status()["journal"]["appended"].as_u64();
-    // A round of packing begins when there are bytes to pack.
-    server.run_with_input(&["produce", "more"], b"more\n");
-    server.wait_for_status("it is in the bucket", |status| {
-        status["store"]["restorable"]["commit"].as_u64() >= end
-    });
-    assert!(end > Some(0) && bucket.keys().iter().any(|key| key.contains("/roots/")));
+    wait_until_in_store(&server);
+    assert!(bucket.keys().iter().any(|key| key.contains("/roots/")));
     server.kill9();
     fs::remove_dir_all(&data).unwrap();
     let new = temp.path().join("new");
@@ -316,7 +320,7 @@ fn a_damaged_meta_store_is_kept_aside_and_rebuilt() {
     let dir = temp.path().join("mnt");
     let server = start(&data, &[]);
     let has_file = fill(&server, &dir);
-    server.wait_for_status("it is packed", |status| status["journal"]["unpacked_bytes"] == 0);
+    wait_until_in_store(&server);
     server.stop();
     // A file in which the engine looks at each opening.
     let damaged = |name: &str| {
