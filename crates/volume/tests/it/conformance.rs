@@ -27,19 +27,24 @@ fn fresh<'a>(
 
 #[test]
 fn a_volume_passes_the_suite() {
+    let runtime = runtime();
+    let _in = runtime.enter();
     let server = Bed::new(1).start();
     check_all(&fresh(&server, Durability::Written, &Cell::new(0)));
 }
 
 #[test]
 fn a_synced_volume_passes_the_cases() {
+    let runtime = runtime();
+    let _in = runtime.enter();
     let server = Bed::new(2).start();
     check_cases(&fresh(&server, Durability::Synced, &Cell::new(0)));
 }
 
 #[test]
 fn a_volume_on_a_real_disk_equals_the_model() {
-    let _in = runtime().enter();
+    let runtime = runtime();
+    let _in = runtime.enter();
     let dir = tempfile::tempdir().unwrap();
     let meta = Arc::new(meta_store::Fjall::open(dir.path().join("meta")).unwrap());
     let server = Server::start(Host::real(), dir.path(), meta).unwrap();
