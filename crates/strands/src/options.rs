@@ -34,7 +34,8 @@ pub struct Options {
     pub cache_bytes: u64,
     /// Payload of this size and more goes into a block of its own.
     pub stage_bytes: u64,
-    /// Who writes such payload without waiting for a sync waits while so many bytes of it are not durable.
+    /// Who writes such payload without waiting for a sync waits while so many bytes of it are not durable, as long
+    /// as `admit_patience` says.
     pub unsynced_blocks_bytes_max: u64,
     /// Payload is refused when the disk has less room than this; kept for deletes, packing and the
     /// meta store. `None`: 1 GiB, or a sixteenth of a disk below 16 GiB.

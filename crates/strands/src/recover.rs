@@ -65,7 +65,11 @@ pub(crate) fn open(
     options: Options,
 ) -> Result<Shared, OpenError> {
     let total_bytes = disk_bytes(&host, dir)?;
-    let unsynced = Arc::new(Unsynced::new(Arc::clone(&blocks), options.unsynced_blocks_bytes_max));
+    let unsynced = Arc::new(Unsynced::new(
+        Arc::clone(&blocks),
+        options.unsynced_blocks_bytes_max,
+        options.admit_patience,
+    ));
     let before_sync = Some(Arc::clone(&unsynced) as Arc<dyn BeforeSync>);
     let log_options = durable_log::Options { before_sync, ..options.log_on(total_bytes) };
     let checkpoint = Found::read(&host, dir, options.store_id);

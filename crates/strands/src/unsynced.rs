@@ -22,6 +22,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use block_store::{BlockName, BlockStore, SyncError};
 use durable_log::{BeforeSync, Offset, Record};
@@ -74,7 +75,7 @@ struct State {
     entries: BTreeMap<u64, Entry>,
     next: u64,
     bytes: u64,
-    /// Synced by the threads since they last synced the journal.
+    /// Bytes of blocks that were synced since the threads last synced the journal.
     ahead: u64,
     failed: Option<Arc<str>>,
     stopping: bool,
@@ -86,6 +87,8 @@ struct State {
 pub(crate) struct Unsynced {
     blocks: Arc<dyn BlockStore>,
     bytes_max: u64,
+    /// How long who writes on waits for room.
+    patience: Duration,
     state: Mutex<State>,
     /// There are more blocks, fewer, or a failure.
     news: Condvar,
@@ -96,8 +99,8 @@ pub(crate) struct Unsynced {
 pub(crate) struct Registered(u64);
 
 impl Unsynced {
-    pub(crate) fn new(blocks: Arc<dyn BlockStore>, bytes_max: u64) -> Self {
-        Self { blocks, bytes_max, state: Mutex::default(), news: Condvar::new() }
+    pub(crate) fn new(blocks: Arc<dyn BlockStore>, bytes_max: u64, patience: Duration) -> Self {
+        Self { blocks, bytes_max, patience, state: Mutex::default(), news: Condvar::new() }
     }
 
     /// A commit is about to be appended that needs these blocks, of so many bytes of payload.
@@ -117,7 +120,9 @@ impl Unsynced {
             (Some(at), Some(entry)) => entry.at = Some(at),
             // A sync was faster.
             (Some(_), None) => {}
-            (None, _) => state.remove(&[id]),
+            (None, _) => {
+                state.remove(&[id]);
+            }
         }
         drop(state);
         self.news.notify_all();
@@ -133,14 +138,18 @@ impl Unsynced {
         lock(&self.state).lost.clone()
     }
 
-    /// Waits until there is room for more blocks that nobody waits for.
+    /// Waits until there is room for more blocks that nobody waits for, but not for ever: a disk may hang.
     pub(crate) fn wait_room(&self) -> Result<(), CommitError> {
         let full = |state: &mut State| {
             state.bytes >= self.bytes_max && state.failed.is_none() && !state.stopping
         };
-        let state = self.news.wait_while(lock(&self.state), full);
-        let state = state.unwrap_or_else(PoisonError::into_inner);
+        let waited = self.news.wait_timeout_while(lock(&self.state), self.patience, full);
+        let (state, waited) = waited.unwrap_or_else(PoisonError::into_inner);
         match &state.failed {
+            None if waited.timed_out() => {
+                let why = "large writes wait for the disk to sync those before them".to_owned();
+                Err(CommitError::Overloaded { waited: self.patience, why })
+            }
             Some(why) => Err(CommitError::Failed(why.to_string())),
             None if state.stopping => Err(CommitError::Failed("the server is stopping".to_owned())),
             None => Ok(()),
@@ -191,7 +200,7 @@ impl Unsynced {
         );
         let mut state = lock(&self.state);
         match synced {
-            Ok(()) => state.remove(taken),
+            Ok(()) => state.ahead += state.remove(taken),
             Err(error) => {
                 tracing::error!(%error, "a block could not be synced; the journal ends before it");
                 state.failed.get_or_insert_with(|| error.into());
@@ -224,13 +233,12 @@ impl State {
         taken
     }
 
-    fn remove(&mut self, ids: &[u64]) {
-        for id in ids {
-            if let Some(entry) = self.entries.remove(id) {
-                self.bytes -= entry.bytes;
-                self.ahead += entry.bytes;
-            }
-        }
+    /// Takes entries out, and says how many bytes they had.
+    fn remove(&mut self, ids: &[u64]) -> u64 {
+        let bytes =
+            ids.iter().filter_map(|id| self.entries.remove(id)).map(|entry| entry.bytes).sum();
+        self.bytes -= bytes;
+        bytes
     }
 }
 

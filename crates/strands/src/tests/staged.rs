@@ -6,7 +6,7 @@
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Barrier};
+use std::sync::{Arc, Barrier, Condvar, Mutex};
 use std::time::Duration;
 
 use block_store::{PutError, SyncError};
@@ -303,6 +303,31 @@ fn who_writes_on_waits_while_too_much_is_not_durable() {
         place_unsynced(&strands, strand, at * MIB as u64, vec![1; MIB]);
         assert!(strands.status().unsynced_block_bytes <= max + MIB as u64);
     }
+}
+
+#[test]
+fn who_writes_on_is_refused_when_the_disk_hangs_and_goes_on_when_it_answers() {
+    let patience = Duration::from_millis(50);
+    let max = MIB as u64;
+    let impatient =
+        Options { unsynced_blocks_bytes_max: max, admit_patience: patience, ..options() };
+    let (strands, store) = watched(impatient);
+    let strand = strands.mint().unwrap();
+    let gate = Arc::new((Mutex::new(true), Condvar::new()));
+    let hangs = Arc::clone(&gate);
+    store.on_sync(move |_| {
+        drop(hangs.1.wait_while(hangs.0.lock().unwrap(), |hangs| *hangs).unwrap());
+        Ok(())
+    });
+    place_unsynced(&strands, strand, 0, vec![1; MIB]);
+    let stage = |at: u64| strands.stage_unsynced_blocking(strand, at, vec![2; MIB].into());
+    let refused = stage(max).unwrap_err();
+    assert!(matches!(refused, CommitError::Overloaded { .. }), "{refused}");
+    *gate.0.lock().unwrap() = false;
+    gate.1.notify_all();
+    strands.ticket(strands.positions().appended).wait_durable().unwrap();
+    stage(max).unwrap();
+    assert_eq!(read(&strands, strand, MIB), vec![1; MIB]);
 }
 
 #[test]
